@@ -1,0 +1,184 @@
+//! The plan: a runbook made concrete for one cluster. A static graph of instances that can be written down and read back.
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::PlannedAction;
+use crate::cluster::Topology;
+use crate::duration::Span;
+use crate::id::{InstanceId, PhaseId, StepId, Target};
+
+/// A runbook made concrete. Everything that running, resuming and reporting needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The runbook's name.
+    pub runbook: String,
+    /// What independent branches do after a failure.
+    pub on_failure: OnFailure,
+    /// Whether this run may take the place of an open one of the same holder, as a rollback does.
+    pub supersedes: bool,
+    /// From the first step of an outage phase to the end of the last one.
+    pub budget: Option<Span>,
+    /// One server or several.
+    pub topology: Topology,
+    /// In order.
+    pub phases: Vec<PhasePlan>,
+    /// In the runbook's order.
+    pub steps: Vec<StepPlan>,
+}
+
+/// What independent branches do after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum OnFailure {
+    /// Start nothing new; what runs ends.
+    #[default]
+    Hold,
+    /// What does not depend on the failed step goes on.
+    Finish,
+}
+
+/// Which clock a phase runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PhaseClock {
+    /// No outage yet.
+    Before,
+    /// Counts towards the time to recover.
+    Outage,
+    /// The cluster serves again.
+    After,
+}
+
+/// What a budget measures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhasePlan {
+    /// Its name.
+    pub id: PhaseId,
+    /// Which clock it runs on.
+    pub clock: PhaseClock,
+    /// For this topology.
+    pub budget: Option<Span>,
+}
+
+/// A goal on hosts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepPlan {
+    /// Its name.
+    pub id: StepId,
+    /// Index into [`Plan::phases`].
+    pub phase: usize,
+    /// Where it runs, in order. Empty: nothing to do, and satisfied.
+    pub targets: Vec<Target>,
+    /// How many targets may be between their first action and the end of their last.
+    pub hosts_at_once: usize,
+    /// What must be done before.
+    pub needs: Vec<NeedPlan>,
+    /// If all of these hold on a target, its sequence is skipped as done already.
+    pub done_when: Vec<PlannedAction>,
+    /// The sequence on each target.
+    pub actions: Vec<PlannedAction>,
+    /// How often an action is tried, and how long is waited in between.
+    pub retry: Retry,
+    /// How long one attempt of one action may take.
+    pub timeout: Span,
+    /// Why it cannot be undone: needs consent, is never skipped.
+    pub irreversible: Option<String>,
+    /// A failure is recorded and holds nothing; the attempt gets at most this long.
+    pub best_effort: Option<Span>,
+    /// Runs when the run closes, however it ends.
+    pub always: Option<Always>,
+    /// Never skippable.
+    pub safety: bool,
+    /// Why a condition left it out; it is satisfied then and has no targets.
+    pub left_out: Option<String>,
+}
+
+/// When a step runs besides its place in the graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Always {
+    /// When the run closes.
+    OnClose,
+}
+
+/// An edge between steps, by index into [`Plan::steps`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NeedPlan {
+    /// Every target of that step.
+    All(usize),
+    /// The same target's sequence in whichever of these steps it is in.
+    SameHost(Vec<usize>),
+}
+
+/// How often an action is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// Attempts in all, from 1 to 20.
+    #[serde(default = "default_attempts")]
+    pub attempts: u32,
+    /// Wait before the second attempt; doubled for each further one, at most 5 minutes.
+    #[serde(default = "default_backoff")]
+    pub backoff: Span,
+}
+
+fn default_attempts() -> u32 {
+    3
+}
+
+fn default_backoff() -> Span {
+    Span::from_secs(5)
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: default_attempts(), backoff: default_backoff() }
+    }
+}
+
+/// One action on one target: a node of the executable graph. Derived from [`StepPlan`], never written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Its name.
+    pub id: InstanceId,
+    /// Index into [`Plan::steps`].
+    pub step: usize,
+    /// Index into [`StepPlan::targets`].
+    pub target: usize,
+    /// Index into the target's sequence: `done_when` first, then `actions`.
+    pub position: usize,
+}
+
+impl StepPlan {
+    /// Length of one target's sequence, checks of `done_when` included.
+    pub fn sequence_len(&self) -> usize {
+        self.done_when.len() + self.actions.len()
+    }
+
+    /// The action at a position of the sequence, and whether it is a check of `done_when`.
+    pub fn at(&self, position: usize) -> (&PlannedAction, bool) {
+        match self.done_when.get(position) {
+            Some(check) => (check, true),
+            None => (&self.actions[position - self.done_when.len()], false),
+        }
+    }
+}
+
+impl Plan {
+    /// Every instance, step by step, target by target, position by position.
+    pub fn instances(&self) -> Vec<Instance> {
+        let mut instances = Vec::new();
+        for (index, step) in self.steps.iter().enumerate() {
+            for (target_index, target) in step.targets.iter().enumerate() {
+                for position in 0..step.sequence_len() {
+                    let (action, check) = step.at(position);
+                    let earlier = (0..position).filter(|&before| {
+                        let (other, other_check) = step.at(before);
+                        other_check == check && other.name == action.name
+                    });
+                    let name = if check { format!("{}?", action.name) } else { action.name.clone() };
+                    let id = InstanceId::new(&step.id, &name, earlier.count() + 1, target);
+                    instances.push(Instance { id, step: index, target: target_index, position });
+                }
+            }
+        }
+        instances
+    }
+}
