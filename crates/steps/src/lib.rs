@@ -1,1 +1,10 @@
-//! placeholder
+//! The catalogue of actions, the typed commands that they send to hosts, and the ports through which they reach the world.
+//!
+//! `cli → steps → engine`. Actions name no transport: they speak to [`ports`]; only `access/*` names russh, kube,
+//! aws-sdk-s3 and hyper.
+
+pub mod answer;
+pub mod command;
+pub mod paths;
+pub mod point;
+pub mod ports;

@@ -1,0 +1,193 @@
+//! What hosts answer. A script prints one JSON object on its standard output; free text in it is base64.
+
+use rke2flow_engine::action::Claim;
+use serde::{Deserialize, Serialize};
+
+/// Everything about a node that is cheap to know.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Survey {
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot: String,
+    /// Seconds since the epoch by the host's clock.
+    pub epoch: i64,
+    /// `amd64`, `arm64`.
+    pub arch: String,
+    /// What `rke2 --version` prints: the binary on disk, not the running one. Empty: not installed.
+    pub installed: String,
+    /// systemd's ActiveState of the node's unit: `active`, `activating`, `inactive`, `failed`, `deactivating`; empty: no such unit.
+    pub unit: String,
+    /// Seconds since the epoch when the unit last became active; 0 when it is not active.
+    pub unit_active_since: i64,
+    /// systemd's NRestarts of the unit.
+    pub unit_restarts: u32,
+    /// Whether the unit starts at boot.
+    pub unit_enabled: bool,
+    /// Living containerd-shim processes below the data directory: containers outlive the unit (R2#963).
+    pub shims: u32,
+    /// Which of 2379, 2380, 6443 and the supervisor port are listened on.
+    pub open_ports: Vec<u16>,
+    /// Names of the manifests in `agent/pod-manifests`.
+    pub static_pods: Vec<String>,
+    /// Whether the hold file is there.
+    pub hold: bool,
+    /// Whether the hold's drop-in is there.
+    pub hold_drop_in: bool,
+    /// Whether `server/db/reset-flag` is there.
+    pub reset_flag: bool,
+    /// Whether `server/db/etcd/name` is there.
+    pub etcd_name: bool,
+    /// Whether `server/db/etcd/member` is there.
+    pub etcd_member: bool,
+    /// Whether `server/tls` is there.
+    pub tls: bool,
+    /// Whether `server/cred` is there.
+    pub cred: bool,
+    /// Number of `server/manifests/rke2-*.yaml`.
+    pub shipped_charts: u32,
+    /// Names of what was moved aside: `server/db/etcd-rke2flow-<run>`, relative to the data directory.
+    pub aside: Vec<String>,
+    /// First line of our own `server:` drop-in (a comment with the run) and its value; empty: no drop-in.
+    pub server_override: String,
+    /// Value of `server:` in the node's configuration without our drop-in; empty: none.
+    pub configured_server: String,
+    /// Whether `etcd-s3: true` is configured.
+    pub etcd_s3: bool,
+    /// Answer of `http://127.0.0.1:2381/health`: `true`, `false`, or empty when nothing answers.
+    pub etcd_health: String,
+    /// Answer of `https://127.0.0.1:6443/readyz`: `ok`, another text, or empty.
+    pub readyz: String,
+    /// Members by `https://127.0.0.1:<supervisor>/db/info`; empty when it does not answer.
+    pub members: Vec<Member>,
+    /// SHA-256 of the server token on disk; empty: none.
+    pub token_sha256: String,
+    /// SHA-256 of `server/tls/server-ca.crt`; empty: none.
+    pub ca_sha256: String,
+    /// Bytes free on the data directory's file system.
+    pub disk_free: u64,
+    /// Bytes of `server/db/etcd`.
+    pub etcd_bytes: u64,
+    /// The claim that the host remembers.
+    pub claim: Option<ClaimState>,
+    /// Units `rke2flow-*` that are active now.
+    pub our_units: Vec<String>,
+    /// Exit and end of the last cluster-reset of the given run, see [`ResetState`].
+    pub reset: Option<ResetState>,
+}
+
+/// A member of etcd, as `/db/info` tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// `<node>-<8 hex>`.
+    pub name: String,
+    /// A learner has no vote yet.
+    pub learner: bool,
+    /// `https://10.0.0.10:2380`
+    #[serde(default)]
+    pub peer_urls: Vec<String>,
+}
+
+/// A remembered claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimState {
+    /// Who may act.
+    pub claim: Claim,
+    /// Seconds since the epoch when it was taken.
+    pub since: i64,
+    /// Whether its holder gave it up.
+    pub released: bool,
+}
+
+/// What the last cluster-reset on this host left: its log's proof and its exit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetState {
+    /// The run that ordered it.
+    pub run: String,
+    /// SHA-256 of the snapshot that was restored.
+    pub sha256: String,
+    /// Whether its log has `Managed etcd cluster membership has been reset`: the only proof (K3S pkg/cluster/managed.go).
+    pub proved: bool,
+    /// Whether the node was started normally since.
+    pub started_since: bool,
+}
+
+/// Answer to taking or giving up a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClaimAnswer {
+    /// The host remembers it now.
+    Accepted,
+    /// Another one holds it.
+    Refused(ClaimState),
+}
+
+/// What became of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReceiptAnswer {
+    /// The host has never seen it.
+    Unknown,
+    /// It runs.
+    Running,
+    /// It ended.
+    Finished {
+        /// Exit status.
+        exit: i32,
+        /// Boot in which it started.
+        boot: String,
+        /// End of its output, base64, at most 4 KiB.
+        tail: String,
+    },
+    /// It started in another boot, or its unit is gone without an exit: the probe decides.
+    Interrupted {
+        /// Boot in which it started.
+        boot: String,
+    },
+    /// The host refused it: its claim is not the remembered one.
+    Refused(Option<ClaimState>),
+}
+
+/// Files of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Files {
+    /// Those that exist.
+    pub files: Vec<FileInfo>,
+}
+
+/// One file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileInfo {
+    /// Absolute path.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Seconds since the epoch.
+    pub modified: i64,
+    /// SHA-256, hex.
+    pub sha256: String,
+    /// Whether it ends in the SHA-256 of everything before (etcd's own trailer; size % 512 == 32).
+    pub trailer: bool,
+}
+
+/// Recovery points of a host.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Points {
+    /// The files' contents, base64 of JSON; newest last; at most 50.
+    pub points: Vec<String>,
+}
+
+/// Whether a release is staged.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Staged {
+    /// Every file is there and its checksum fits.
+    pub complete: bool,
+    /// What is missing or wrong.
+    pub missing: Vec<String>,
+}
+
+/// The end of a text.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tail {
+    /// Exit status of what printed it.
+    pub exit: i32,
+    /// The text, base64; at most 48 KiB.
+    pub text: String,
+}

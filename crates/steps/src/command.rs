@@ -1,0 +1,213 @@
+//! What is done on a host, as a typed value.
+//!
+//! A [`HostCommand`] travels in an [`Envelope`] and is rendered to one POSIX `sh` script whose first line carries the
+//! envelope as a comment. Real hosts run the shell; the twin interprets the typed form.
+
+use rke2flow_engine::action::Claim;
+use rke2flow_engine::cluster::{Releases, Role};
+use rke2flow_engine::id::{InstanceId, RunId, UnitName};
+use serde::{Deserialize, Serialize};
+
+use crate::paths::HostPaths;
+
+/// What a script's first line begins with; the rest of that line is the envelope as JSON.
+pub const ENVELOPE_MARK: &str = "# rke2flow ";
+
+/// Version of the envelope. A host-side reader refuses another one.
+pub const ENVELOPE_VERSION: u32 = 1;
+
+/// A command with everything that a host must know to accept or refuse it. Holds no secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// [`ENVELOPE_VERSION`].
+    pub v: u32,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// What the host is in the cluster: decides which unit is meant.
+    pub role: Role,
+    /// Where things are.
+    pub paths: HostPaths,
+    /// What is to be done.
+    pub command: HostCommand,
+}
+
+/// What is done on a host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum HostCommand {
+    /// Looks; changes nothing, needs no claim, starts no unit.
+    Look(Look),
+    /// Takes, or gives up, the right to act.
+    Claim(ClaimCommand),
+    /// Changes the host as a detached unit, at most once per unit name.
+    Change(Order),
+}
+
+/// A change together with who asks for it and under which name it runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// The run.
+    pub run: RunId,
+    /// The instance.
+    pub instance: InstanceId,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// The unit it runs as.
+    pub unit: UnitName,
+    /// The right to act; the host refuses an order whose claim is not the one it remembers.
+    pub claim: Claim,
+    /// The change.
+    pub change: Change,
+}
+
+/// A read-only question. Answered by the type of [`crate::answer`] that is named with each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Look {
+    /// Everything about a node that is cheap to know → [`crate::answer::Survey`].
+    Survey,
+    /// What became of an order → [`crate::answer::ReceiptAnswer`].
+    Receipt {
+        /// The run.
+        run: RunId,
+        /// The instance.
+        instance: InstanceId,
+        /// The attempt.
+        attempt: u32,
+        /// Its unit.
+        unit: UnitName,
+    },
+    /// Files: presence, size, SHA-256, whether an etcd snapshot's trailer fits → [`crate::answer::Files`].
+    Files {
+        /// Absolute paths; at most 64.
+        paths: Vec<String>,
+    },
+    /// Local etcd snapshots whose name begins so → [`crate::answer::Files`].
+    Snapshots {
+        /// Beginning of the file name; empty for all. The newest 200 are returned.
+        prefix: String,
+    },
+    /// Recovery points that this host keeps → [`crate::answer::Points`].
+    Points,
+    /// Whether a release is staged completely, its checksums verified → [`crate::answer::Staged`].
+    Release {
+        /// `v1.33.4+rke2r1`
+        version: String,
+    },
+    /// The end of a unit's log → [`crate::answer::Tail`].
+    Log {
+        /// A unit name without `.service`: the node's own, or one of ours.
+        unit: String,
+        /// At most 200.
+        lines: u32,
+    },
+    /// The node's own admin kubeconfig → [`crate::answer::Tail`]. Holds a secret: never logged, never journaled.
+    Kubeconfig,
+    /// A person's own probe → [`crate::answer::Tail`], with its exit status.
+    Script {
+        /// POSIX sh. It must change nothing; 30 s.
+        script: String,
+    },
+}
+
+/// Takes or gives up the right to act, compare-and-set under a lock on the host → [`crate::answer::ClaimAnswer`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ClaimCommand {
+    /// Accepted when the number is greater than the remembered one, or equal with the same holder and run.
+    Take(Claim),
+    /// Marks the claim as released when it is this one; otherwise does nothing.
+    Release(Claim),
+}
+
+/// A change of a host. Each is safe to repeat, and safe to have been cut off after any of its commands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Change {
+    /// Puts a release, verified by its checksums, below [`HostPaths::releases`].
+    FetchRelease {
+        /// `v1.33.4+rke2r1`
+        version: String,
+        /// Where from.
+        from: Releases,
+        /// `amd64` or `arm64`; the host's own when empty.
+        arch: String,
+    },
+    /// Copies an etcd snapshot to [`HostPaths::state`]`/staged/<run>/`, unzipped, and checks its digest and trailer.
+    StageSnapshot {
+        /// A file of this host.
+        file: String,
+        /// SHA-256 of `file` as it is.
+        sha256: String,
+        /// Where the uncompressed copy goes.
+        to: String,
+    },
+    /// `rke2 etcd-snapshot save --name <name>`. Exit 0 proves nothing (K3S pkg/etcd/snapshot.go): the probe does.
+    SaveSnapshot {
+        /// Unique per run: retention goes by name prefix.
+        name: String,
+    },
+    /// Installs a staged release with its own `install.sh`; does not restart anything.
+    InstallVersion {
+        /// `v1.33.4+rke2r1`
+        version: String,
+        /// Keeps the replaced binary below [`HostPaths::state`]`/replaced/<version>/`.
+        keep_replaced: bool,
+    },
+    /// Drop-in with `ConditionPathExists=!…/hold`, hold file, daemon-reload: a reboot does not bring the node back.
+    Hold,
+    /// Removes the hold file.
+    ReleaseHold,
+    /// SIGTERM to the containers' processes, a grace, then `rke2-killall.sh`: nothing of the node runs on.
+    KillNode {
+        /// Seconds between SIGTERM and killall.
+        grace_seconds: u32,
+    },
+    /// Moves directories out of the way as `<path>-rke2flow-<run>`; never deletes.
+    MoveAside {
+        /// What.
+        parts: Vec<NodePart>,
+    },
+    /// Undoes [`Change::MoveAside`] of the same run.
+    MoveBack {
+        /// What.
+        parts: Vec<NodePart>,
+    },
+    /// Writes the drop-in that sets `server:`; `None` sets it empty, as the reset node needs (R2#3178).
+    PointAt {
+        /// `https://10.0.0.10:9345`
+        server: Option<String>,
+    },
+    /// `rke2 server --cluster-reset --cluster-reset-restore-path=… --etcd-s3=false` and the workaround flags.
+    ClusterReset {
+        /// Absolute path of the uncompressed snapshot.
+        snapshot: String,
+        /// Its SHA-256.
+        sha256: String,
+    },
+    /// `systemctl start --no-block` of the node's unit, after `reset-failed`.
+    StartUnit,
+    /// `systemctl restart --no-block` of the node's unit, after `reset-failed`.
+    RestartUnit,
+    /// Writes a recovery point below [`HostPaths::points`].
+    WritePoint {
+        /// The point.
+        point: Box<crate::point::RecoveryPoint>,
+    },
+    /// Removes the drop-ins that rke2flow wrote and the hold: what a closed run leaves is nothing.
+    CleanUp,
+    /// A person's own command.
+    Script {
+        /// POSIX sh.
+        script: String,
+    },
+}
+
+/// A part of a node's data directory that a restore moves out of the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum NodePart {
+    /// `server/db/etcd`: the member's data; never `server/db`, which holds the snapshots (rke2-docs#321).
+    Etcd,
+    /// `server/tls`: files newer than the datastore stop a start (R2#1916).
+    Tls,
+    /// `server/cred`: the same.
+    Cred,
+    /// `server/manifests/rke2-*.yaml`: charts of the newer version crash-loop after a rollback (rancher#41174).
+    ShippedCharts,
+}

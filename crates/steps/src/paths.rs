@@ -1,0 +1,86 @@
+//! Where things are on a host. Every path that a script uses comes from one [`HostPaths`] value.
+
+use rke2flow_engine::cluster::{Cluster, Distribution, Role};
+use serde::{Deserialize, Serialize};
+
+/// Places, unit names and ports of a distribution on its hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPaths {
+    /// Data directory: `/var/lib/rancher/rke2`.
+    pub data: String,
+    /// Configuration directory: `/etc/rancher/rke2`.
+    pub config: String,
+    /// Directory of `rke2` and `rke2-killall.sh`: `/usr/local/bin` (R2:install.sh, tarball install).
+    pub bin: String,
+    /// systemd's own directory: `/etc/systemd/system`.
+    pub systemd: String,
+    /// rke2flow's state directory: `/var/lib/rke2flow`.
+    pub state: String,
+    /// A tmpfs for secrets and staging locks: `/run/rke2flow`.
+    pub runtime: String,
+    /// Name of the binary and prefix of the units: `rke2`.
+    pub name: String,
+    /// Supervisor port: 9345 for RKE2, 6443 for K3s.
+    pub supervisor_port: u16,
+}
+
+impl HostPaths {
+    /// The distribution's own places, with what the cluster file overrides.
+    pub fn of(cluster: &Cluster) -> Self {
+        let overrides = cluster.paths.clone().unwrap_or_default();
+        let (name, supervisor_port) = match cluster.distribution {
+            Distribution::Rke2 => ("rke2", 9345),
+            Distribution::K3s => ("k3s", 6443),
+        };
+        Self {
+            data: overrides.data.unwrap_or_else(|| format!("/var/lib/rancher/{name}")),
+            config: overrides.config.unwrap_or_else(|| format!("/etc/rancher/{name}")),
+            bin: overrides.bin.unwrap_or_else(|| "/usr/local/bin".to_owned()),
+            systemd: overrides.systemd.unwrap_or_else(|| "/etc/systemd/system".to_owned()),
+            state: overrides.state.unwrap_or_else(|| "/var/lib/rke2flow".to_owned()),
+            runtime: "/run/rke2flow".to_owned(),
+            name: name.to_owned(),
+            supervisor_port,
+        }
+    }
+
+    /// The systemd unit of a role: `rke2-server` or `rke2-agent`; `k3s` or `k3s-agent`.
+    pub fn unit(&self, role: Role) -> String {
+        match (self.name.as_str(), role) {
+            ("k3s", Role::Server) => "k3s".to_owned(),
+            (name, Role::Server) => format!("{name}-server"),
+            (name, Role::Agent) => format!("{name}-agent"),
+        }
+    }
+
+    /// The file that keeps the unit down while it exists.
+    pub fn hold(&self) -> String {
+        format!("{}/hold", self.state)
+    }
+
+    /// The file that remembers who may act.
+    pub fn claim(&self) -> String {
+        format!("{}/claim", self.state)
+    }
+
+    /// Directory of the local etcd snapshots.
+    pub fn snapshots(&self) -> String {
+        format!("{}/server/db/snapshots", self.data)
+    }
+
+    /// Directory of the releases that were fetched ahead: one directory per version.
+    pub fn releases(&self) -> String {
+        format!("{}/releases", self.state)
+    }
+
+    /// Directory of recovery points: one JSON file each.
+    pub fn points(&self) -> String {
+        format!("{}/points", self.state)
+    }
+
+    /// The configuration drop-in that overrides `server:` during a restore
+    /// (the name sorts last, as in Rancher's own restore: RR pkg/controllers/operations/etcdsnapshotrestore).
+    pub fn server_override(&self) -> String {
+        format!("{}/config.yaml.d/zz_rke2flow.yaml", self.config)
+    }
+}
