@@ -6,8 +6,13 @@
 pub mod action;
 pub mod clock;
 pub mod cluster;
+pub mod diagnostic;
 pub mod duration;
 pub mod id;
 pub mod plan;
 pub mod record;
+pub mod runbook;
+pub mod source;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod value;

@@ -9,6 +9,8 @@ use serde::de::{self, DeserializeOwned, IntoDeserializer, MapAccess, SeqAccess, 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use crate::source::Mark;
+
 /// What a step found out or made, by name. Answers `${fact.step.name}`.
 pub type Facts = BTreeMap<String, Value>;
 
@@ -99,11 +101,12 @@ impl<T: Serialize> Serialize for Param<T> {
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Param<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ParamVisitor(PhantomData))
+        let mark = crate::source::take()?;
+        deserializer.deserialize_any(ParamVisitor(mark, PhantomData))
     }
 }
 
-struct ParamVisitor<T>(PhantomData<T>);
+struct ParamVisitor<T>(Mark, PhantomData<T>);
 
 impl<'de, T: DeserializeOwned> Visitor<'de> for ParamVisitor<T> {
     type Value = Param<T>;
@@ -114,7 +117,8 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for ParamVisitor<T> {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
         if text.contains("${") {
-            crate::value::check_template(text).map_err(E::custom)?;
+            parse_template(text).map_err(E::custom)?;
+            crate::source::note_template(self.0, text);
             return Ok(Param::Template(text.to_owned()));
         }
         T::deserialize(text.into_deserializer()).map(Param::Known)
@@ -208,47 +212,6 @@ fn parse_reference(path: &str) -> Result<Reference, String> {
         _ => Err(format!(
             "`${{{path}}}` is not a reference: expected ${{param.NAME}}, ${{fact.STEP.NAME}}, ${{host.NAME}} or ${{run.id}}"
         )),
-    }
-}
-
-/// Checks the form of a template, and its references where a runbook is being checked.
-fn check_template(text: &str) -> Result<(), String> {
-    let pieces = parse_template(text)?;
-    for piece in &pieces {
-        if let Piece::Reference(reference) = piece {
-            crate::value::checking::check(reference)?;
-        }
-    }
-    Ok(())
-}
-
-/// Lets a runbook's second reading check references where they stand, so that ron attaches line and column.
-pub mod checking {
-    use std::cell::RefCell;
-
-    use super::Reference;
-
-    type Check = Box<dyn Fn(&Reference) -> Result<(), String>>;
-
-    thread_local! {
-        static CHECK: RefCell<Option<Check>> = const { RefCell::new(None) };
-    }
-
-    /// Runs `read` with `check` applied to every reference that is deserialized in it.
-    pub fn with<R>(check: impl Fn(&Reference) -> Result<(), String> + 'static, read: impl FnOnce() -> R) -> R {
-        struct Reset;
-        impl Drop for Reset {
-            fn drop(&mut self) {
-                CHECK.with_borrow_mut(|slot| *slot = None);
-            }
-        }
-        CHECK.with_borrow_mut(|slot| *slot = Some(Box::new(check)));
-        let _reset = Reset;
-        read()
-    }
-
-    pub(super) fn check(reference: &Reference) -> Result<(), String> {
-        CHECK.with_borrow(|slot| slot.as_ref().map_or(Ok(()), |check| check(reference)))
     }
 }
 

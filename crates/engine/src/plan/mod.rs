@@ -1,11 +1,22 @@
 //! The plan: a runbook made concrete for one cluster. A static graph of instances that can be written down and read back.
 
+mod graph;
+mod params;
+mod resolve;
+
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::action::PlannedAction;
-use crate::cluster::Topology;
+use crate::cluster::{Role, Topology};
 use crate::duration::Span;
-use crate::id::{InstanceId, PhaseId, StepId, Target};
+use crate::id::{HostName, InstanceId, PhaseId, StepId, Target};
+
+pub use graph::{Cycle, StepGraph};
+pub(crate) use params::cluster_field;
+pub use resolve::{HOST_FIELDS, Index, RUN_FIELDS, Scope};
 
 /// A runbook made concrete. Everything that running, resuming and reporting needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,10 +31,36 @@ pub struct Plan {
     pub budget: Option<Span>,
     /// One server or several.
     pub topology: Topology,
+    /// The cluster's name, as written into claims.
+    #[serde(default)]
+    pub cluster: String,
+    /// Every host of the cluster file, lost ones included, in its order: what `${host.x}` is answered from.
+    #[serde(default)]
+    pub hosts: Vec<HostEntry>,
+    /// The server that is reset and restored: the cluster file's, or the first one that is not lost.
+    #[serde(default)]
+    pub init: Option<HostName>,
+    /// Parameters with their values; they are in place in the actions already.
+    #[serde(default)]
+    pub params: BTreeMap<String, Value>,
     /// In order.
     pub phases: Vec<PhasePlan>,
     /// In the runbook's order.
     pub steps: Vec<StepPlan>,
+}
+
+/// What a plan remembers of a host of the cluster file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostEntry {
+    /// Its name.
+    pub name: HostName,
+    /// Where SSH connects.
+    pub address: String,
+    /// Server or agent.
+    pub role: Role,
+    /// Declared powered off: it is in no step.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
 }
 
 /// What independent branches do after a failure.
@@ -65,7 +102,8 @@ pub struct StepPlan {
     pub id: StepId,
     /// Index into [`Plan::phases`].
     pub phase: usize,
-    /// Where it runs, in order. Empty: nothing to do, and satisfied.
+    /// Where it runs, in the cluster file's order. Empty: nothing to do, and done as soon as what it needs is done,
+    /// so that a step that was left out still keeps the order of those before and after it.
     pub targets: Vec<Target>,
     /// How many targets may be between their first action and the end of their last.
     pub hosts_at_once: usize,

@@ -2,11 +2,22 @@
 //!
 //! Plain data. The engine reads names, roles and groups; the rest is for the catalogue of actions.
 
+mod read;
+mod validate;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::HostName;
+
+pub use read::{ClusterFile, parse, read};
+pub use validate::check_version;
+
+/// The newest cluster file format that is understood.
+pub const FORMAT: u32 = 1;
+/// How many hosts a cluster file may have.
+pub const HOSTS_MAX: usize = 10_000;
 
 /// The inventory of one cluster. Relative paths are resolved against the file's directory when it is read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

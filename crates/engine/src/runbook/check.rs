@@ -1,0 +1,332 @@
+//! What can be wrong with a runbook's structure without knowing a cluster: names, edges, limits, promises.
+
+use std::collections::HashMap;
+
+use super::budgets;
+use super::{
+    ACTIONS_PER_STEP_MAX, ATTEMPTS_MAX, BACKOFF_MAX, Condition, FORMAT, HostsAtOnce, Need, PHASES_MAX, ParamSpec,
+    PhaseClock, Placed, Problems, Runbook, STEPS_MAX, Selector, Step, TIMEOUT_MAX,
+};
+use crate::action::{ActionInfo, ActionSpec, Catalogue, Place};
+use crate::diagnostic::Diagnostic;
+use crate::duration::Span;
+use crate::id::StepId;
+use crate::plan::{Cycle, StepGraph};
+use crate::source::Marked;
+
+/// Names of a runbook by what they stand for.
+pub(super) struct Names<'a> {
+    pub steps: HashMap<&'a str, usize>,
+    pub phases: HashMap<&'a str, usize>,
+}
+
+/// Checks the structure; the graph is `None` when there are too many steps, unknown needs or a cycle.
+pub(super) fn structure<A: ActionSpec>(
+    runbook: &Runbook<A>,
+    catalogue: &dyn Catalogue,
+    problems: &mut Problems,
+) -> Option<StepGraph> {
+    check_head(runbook, problems);
+    if runbook.steps.len() > STEPS_MAX {
+        problems.add_whole(Diagnostic::error(format!(
+            "{} steps are more than the {STEPS_MAX} that a runbook may have",
+            runbook.steps.len()
+        )));
+        return None;
+    }
+    for (name, param) in &runbook.params {
+        check_param(name, param, problems);
+    }
+    let names = Names::of(runbook, problems);
+    check_phases(runbook, problems);
+    for step in &runbook.steps {
+        check_step(step, runbook, &names, problems);
+        check_actions(step, catalogue, problems);
+        check_promises(step, catalogue, problems);
+    }
+    let edges = edges(runbook, &names, problems)?;
+    check_phase_order(runbook, &names, &edges, problems);
+    budgets::check(runbook, &names, &edges, problems);
+    match StepGraph::new(runbook.steps.len(), edges) {
+        Ok(graph) => Some(graph),
+        Err(cycle) => {
+            report_cycle(runbook, &cycle, problems);
+            None
+        }
+    }
+}
+
+impl<'a> Names<'a> {
+    fn of<A>(runbook: &'a Runbook<A>, problems: &mut Problems) -> Self {
+        let steps = unique("step", runbook.steps.iter().map(|step| (step.id.mark, step.id.as_str())), problems);
+        let phases = unique("phase", runbook.phases.iter().map(|phase| (phase.id.mark, phase.id.as_str())), problems);
+        Self { steps, phases }
+    }
+}
+
+fn unique<'a>(
+    kind: &str,
+    names: impl Iterator<Item = (crate::source::Mark, &'a str)>,
+    problems: &mut Problems,
+) -> HashMap<&'a str, usize> {
+    let mut first = HashMap::new();
+    for (index, (mark, name)) in names.enumerate() {
+        if first.contains_key(name) {
+            problems.add(mark, Diagnostic::error(format!("there are two {kind}s named `{name}`")));
+        } else {
+            first.insert(name, index);
+        }
+    }
+    first
+}
+
+fn check_head<A>(runbook: &Runbook<A>, problems: &mut Problems) {
+    if *runbook.format != FORMAT {
+        let message = format!("format {} is not known to this version", runbook.format);
+        problems.add(runbook.format.mark, Diagnostic::error(message).help(format!("expected `format: {FORMAT}`")));
+    }
+    if StepId::new(runbook.name.as_str()).is_err() {
+        let message = format!("`{}` is not a name for a runbook", runbook.name);
+        problems.add(runbook.name.mark, Diagnostic::error(message).help("write 1 to 63 of a-z, 0-9 and `-`"));
+    }
+    if runbook.steps.is_empty() {
+        problems.add_whole(Diagnostic::error("the runbook has no steps"));
+    }
+}
+
+fn check_param(name: &str, param: &Marked<ParamSpec>, problems: &mut Problems) {
+    if StepId::new(name.replace('_', "-")).is_err() {
+        let message = format!("`{name}` is not a name for a parameter");
+        problems.add(param.mark, Diagnostic::error(message).help("write 1 to 63 of a-z, 0-9, `-` and `_`"));
+    }
+    let text = match &param.value {
+        ParamSpec::Text(text) | ParamSpec::RecoveryPoint(text) => text,
+        ParamSpec::Version(text) if text.contains("${") => text,
+        ParamSpec::Version(text) => {
+            if let Err(why) = crate::cluster::check_version(text) {
+                problems.add(param.mark, Diagnostic::error(why));
+            }
+            return;
+        }
+        _ => return,
+    };
+    if text.contains("${") && crate::plan::cluster_field(text).is_none() {
+        let message = format!("the default of `{name}` has a `${{…}}` that is not known before a run");
+        let help = "only ${cluster.version}, ${cluster.name} or ${cluster.init} alone can stand there";
+        problems.add(param.mark, Diagnostic::error(message).help(help));
+    }
+}
+
+fn check_phases<A>(runbook: &Runbook<A>, problems: &mut Problems) {
+    if runbook.phases.len() > PHASES_MAX {
+        let message = format!("{} phases are more than the {PHASES_MAX} that a runbook may have", runbook.phases.len());
+        problems.add_whole(Diagnostic::error(message));
+    }
+    let rank = |clock| match clock {
+        PhaseClock::Before => 0,
+        PhaseClock::Outage => 1,
+        PhaseClock::After => 2,
+    };
+    for pair in runbook.phases.windows(2) {
+        if rank(pair[0].clock) > rank(pair[1].clock) {
+            let message = format!(
+                "phase `{}` is {:?}, but stands after `{}`, which is {:?}",
+                pair[1].id, pair[1].clock, pair[0].id, pair[0].clock
+            );
+            problems.add(pair[1].id.mark, Diagnostic::error(message).help("phases go Before, Outage, After"));
+        }
+    }
+}
+
+fn check_step<A>(step: &Step<A>, runbook: &Runbook<A>, names: &Names<'_>, problems: &mut Problems) {
+    if !names.phases.contains_key(step.phase.as_str()) {
+        let message = format!("there is no phase `{}`", step.phase);
+        let known = runbook.phases.iter().map(|phase| phase.id.as_str());
+        problems.add(step.phase.mark, Diagnostic::error(message).meant(&step.phase, known));
+    }
+    for condition in &step.when {
+        check_condition(condition, runbook, problems);
+    }
+    if let Some(retry) = &step.retry {
+        if !(1..=ATTEMPTS_MAX).contains(&retry.attempts) {
+            let message = format!("{} attempts: from 1 to {ATTEMPTS_MAX} are possible", retry.attempts);
+            problems.add(retry.mark, Diagnostic::error(message));
+        }
+        if retry.backoff > BACKOFF_MAX {
+            let message = format!("a backoff of {} is longer than {BACKOFF_MAX}", retry.backoff);
+            problems.add(retry.mark, Diagnostic::error(message));
+        }
+    }
+    for (what, limit) in [("timeout", &step.timeout), ("best_effort", &step.best_effort)] {
+        if let Some(limit) = limit
+            && (limit.value == Span::default() || limit.value > TIMEOUT_MAX)
+        {
+            let message = format!("`{what}` is {}: more than 0 and at most {TIMEOUT_MAX} is possible", limit.value);
+            problems.add(limit.mark, Diagnostic::error(message));
+        }
+    }
+}
+
+fn check_condition<A>(condition: &Condition, runbook: &Runbook<A>, problems: &mut Problems) {
+    match condition {
+        Condition::Not(inner) => check_condition(inner, runbook, problems),
+        Condition::NonEmpty(param) if !runbook.params.contains_key(param.as_str()) => {
+            let known = runbook.params.keys().map(String::as_str);
+            let message = format!("there is no parameter `{param}`");
+            problems.add(param.mark, Diagnostic::error(message).meant(param, known));
+        }
+        _ => {}
+    }
+}
+
+fn check_actions<A: ActionSpec>(step: &Step<A>, catalogue: &dyn Catalogue, problems: &mut Problems) {
+    let id = &step.id;
+    if step.actions.is_empty() {
+        problems
+            .add(id.mark, Diagnostic::error(format!("step `{id}` has nothing to do")).help("name an action in `do`"));
+    }
+    if step.actions.len() + step.done_when.len() > ACTIONS_PER_STEP_MAX {
+        let message = format!("step `{id}` has more than {ACTIONS_PER_STEP_MAX} actions");
+        problems.add(id.mark, Diagnostic::error(message));
+    }
+    for placed in step.actions.iter().chain(&step.done_when) {
+        let name = placed.spec.name();
+        let Some(info) = catalogue.info(name) else {
+            problems.add(placed.mark, Diagnostic::error(format!("the catalogue has no action `{name}`")));
+            continue;
+        };
+        let wrong_place = match (info.place, &step.on.value) {
+            (Place::Operator, Selector::Operator) | (Place::Anywhere, _) => None,
+            (Place::Operator, _) => Some("runs on the operator's machine only: write `on: Operator`"),
+            (Place::Host, Selector::Operator) => Some("runs on hosts only: `on: Operator` names none"),
+            (Place::Host, _) => None,
+        };
+        if let Some(why) = wrong_place {
+            problems.add(placed.mark, Diagnostic::error(format!("`{name}` {why}")));
+        }
+    }
+    for placed in &step.done_when {
+        if catalogue.info(placed.spec.name()).is_some_and(|info| info.gate) {
+            let message = format!("`{}` asks a person, so it cannot tell whether a step is done", placed.spec.name());
+            problems.add(placed.mark, Diagnostic::error(message));
+        }
+    }
+}
+
+/// Properties of a step that exclude one another (formats §9).
+fn check_promises<A: ActionSpec>(step: &Step<A>, catalogue: &dyn Catalogue, problems: &mut Problems) {
+    let has = |wanted: fn(&ActionInfo) -> bool| step.actions.iter().find(|placed| is(placed, catalogue, wanted));
+    let id = &step.id;
+    if let Some(why) = &step.irreversible {
+        if why.trim().is_empty() {
+            let help = "say what cannot be undone: it is shown when consent is asked";
+            problems.add(why.mark, Diagnostic::error("`irreversible` gives no reason").help(help));
+        }
+        if let Some(retry) = step.retry.as_ref().filter(|retry| retry.attempts > 1) {
+            let message = format!("step `{id}` is irreversible, so its changes are not tried {} times", retry.attempts);
+            let help = "leave `retry` out: what failed before it changed anything is tried again anyway";
+            problems.add(retry.mark, Diagnostic::error(message).help(help));
+        }
+    }
+    if let Some(best_effort) = &step.best_effort {
+        let refused = [
+            (step.irreversible.is_some(), "irreversible"),
+            (step.safety, "a safety step"),
+            (has(|info| info.gate).is_some(), "a gate"),
+        ];
+        for (_, what) in refused.into_iter().filter(|(refused, _)| *refused) {
+            let message = format!("step `{id}` is {what}, so its failure cannot be passed over by `best_effort`");
+            problems.add(best_effort.mark, Diagnostic::error(message));
+        }
+    }
+    if step.always.is_some() {
+        if let Some(gate) = has(|info| info.gate) {
+            let message = format!("step `{id}` always runs at the close, so it cannot wait for a person");
+            problems.add(gate.mark, Diagnostic::error(message));
+        }
+        if step.irreversible.is_some() {
+            let message = format!("step `{id}` always runs at the close, so it cannot be irreversible");
+            problems.add(id.mark, Diagnostic::error(message));
+        }
+    }
+}
+
+fn is<A: ActionSpec>(placed: &Placed<A>, catalogue: &dyn Catalogue, wanted: fn(&ActionInfo) -> bool) -> bool {
+    catalogue.info(placed.spec.name()).is_some_and(wanted)
+}
+
+/// Pairs (before, after) by index; `None` when a need names no step.
+fn edges<A>(runbook: &Runbook<A>, names: &Names<'_>, problems: &mut Problems) -> Option<Vec<(usize, usize)>> {
+    let mut edges = Vec::with_capacity(runbook.steps.len());
+    let mut complete = true;
+    for (index, step) in runbook.steps.iter().enumerate() {
+        for need in &step.needs {
+            if matches!(need, Need::SameHost(steps) if steps.is_empty()) {
+                let message = format!("step `{}` has a `SameHost` without steps", step.id);
+                problems.add(step.id.mark, Diagnostic::error(message));
+            }
+            for wanted in need.steps() {
+                match names.steps.get(wanted.as_str()) {
+                    Some(&before) => edges.push((before, index)),
+                    None => {
+                        complete = false;
+                        let message = format!("step `{}` needs `{wanted}`, but there is no such step", step.id);
+                        let known = names.steps.keys().copied();
+                        problems.add(wanted.mark, Diagnostic::error(message).meant(wanted, known));
+                    }
+                }
+            }
+        }
+    }
+    complete.then_some(edges)
+}
+
+impl Need {
+    /// The steps that it names.
+    pub fn steps(&self) -> &[Marked<String>] {
+        match self {
+            Need::All(step) => std::slice::from_ref(step),
+            Need::SameHost(steps) => steps,
+        }
+    }
+}
+
+/// Phases are told in order, so a step cannot need one of a later phase.
+fn check_phase_order<A>(runbook: &Runbook<A>, names: &Names<'_>, edges: &[(usize, usize)], problems: &mut Problems) {
+    let phase = |step: usize| names.phases.get(runbook.steps[step].phase.as_str());
+    for &(before, after) in edges {
+        if let (Some(early), Some(late)) = (phase(before), phase(after))
+            && early > late
+        {
+            let (before, after) = (&runbook.steps[before], &runbook.steps[after]);
+            let message = format!(
+                "step `{}` of phase `{}` needs `{}` of the later phase `{}`",
+                after.id, after.phase, before.id, before.phase
+            );
+            problems.add(after.phase.mark, Diagnostic::error(message));
+        }
+    }
+}
+
+/// How many steps of a cycle are named; a longer one is cut in the middle.
+const CYCLE_STEPS_SHOWN: usize = 12;
+
+fn report_cycle<A>(runbook: &Runbook<A>, cycle: &Cycle, problems: &mut Problems) {
+    let Some(&first) = cycle.0.first() else { return };
+    let name = |step: &usize| runbook.steps[*step].id.to_string();
+    let mut path: Vec<String> = cycle.0.iter().map(name).collect();
+    if path.len() > CYCLE_STEPS_SHOWN {
+        let left_out = path.len() - CYCLE_STEPS_SHOWN;
+        path.splice(CYCLE_STEPS_SHOWN - 1..path.len() - 1, [format!("({left_out} more)")]);
+    }
+    path.push(name(&first));
+    let message = format!("steps need one another in a circle: {}", path.join(" → "));
+    let help = "each needs the one after the arrow; take one of these needs out";
+    problems.add(runbook.steps[first].id.mark, Diagnostic::error(message).help(help));
+}
+
+/// Whether a step with these properties may stop several etcd members at once, as far as the runbook alone tells.
+pub(crate) fn may_stop_several(selector: &Selector, hosts_at_once: HostsAtOnce) -> bool {
+    let several = matches!(selector, Selector::All | Selector::Servers | Selector::OtherServers);
+    several && !matches!(hosts_at_once, HostsAtOnce::Count(1) | HostsAtOnce::Percent(_))
+}

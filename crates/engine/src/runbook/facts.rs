@@ -1,0 +1,182 @@
+//! Whether every `${…}` of a runbook will have a value of the right type when its step starts.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::{Placed, Problems, Runbook, Selector, Step};
+use crate::action::{ActionSpec, Catalogue};
+use crate::diagnostic::Diagnostic;
+use crate::id::{HostName, Target};
+use crate::plan::{HOST_FIELDS, RUN_FIELDS, StepGraph};
+use crate::source::Mark;
+use crate::value::{self, Reference, ValueType};
+
+/// Checks every reference, and that each action accepts values of the types that its references have.
+pub(super) fn check<A: ActionSpec>(
+    runbook: &Runbook<A>,
+    graph: &StepGraph,
+    catalogue: &dyn Catalogue,
+    problems: &mut Problems,
+) {
+    let steps = runbook.steps.iter().enumerate().map(|(index, step)| (step.id.as_str(), index)).collect();
+    let mut checker = Checker { runbook, catalogue, steps, paths: Vec::new(), problems };
+    for (index, step) in runbook.steps.iter().enumerate() {
+        for (position, placed) in step.done_when.iter().enumerate() {
+            checker.action(index, &step.done_when[..position], placed);
+        }
+        for (position, placed) in step.actions.iter().enumerate() {
+            checker.action(index, &step.actions[..position], placed);
+        }
+    }
+    checker.paths(graph);
+}
+
+struct Checker<'a, A> {
+    runbook: &'a Runbook<A>,
+    catalogue: &'a dyn Catalogue,
+    steps: HashMap<&'a str, usize>,
+    /// References to facts of other steps: step that leaves it, step that uses it, where.
+    paths: Vec<(usize, usize, Mark, Reference)>,
+    problems: &'a mut Problems,
+}
+
+impl<A: ActionSpec> Checker<'_, A> {
+    /// `earlier`: what the same sequence has done before.
+    fn action(&mut self, step: usize, earlier: &[Placed<A>], placed: &Placed<A>) {
+        let fields = placed.spec.fields();
+        let mut right = true;
+        for reference in value::references(&fields) {
+            let mark = self.mark_of(placed, &reference);
+            if let Err(problem) = self.type_of(step, earlier, &reference) {
+                self.problems.add(mark, problem);
+                right = false;
+            } else if let Reference::Fact { step: source, .. } = &reference
+                && let Some(&source) = self.steps.get(source.as_str())
+                && source != step
+            {
+                self.paths.push((source, step, mark, reference));
+            }
+        }
+        if right {
+            self.bind(step, earlier, placed, &fields);
+        }
+    }
+
+    /// An action must accept a value of each reference's type.
+    fn bind(&mut self, step: usize, earlier: &[Placed<A>], placed: &Placed<A>, fields: &Value) {
+        let name = placed.spec.name();
+        if self.catalogue.info(name).is_none() {
+            return;
+        }
+        let sample = |reference: &Reference| match self.type_of(step, earlier, reference) {
+            Ok(kind) => Ok(kind.sample()),
+            Err(problem) => Err(problem.message),
+        };
+        let target = sample_target(&self.runbook.steps[step].on);
+        let bound =
+            value::render(fields, &sample).and_then(|fields| self.catalogue.bind(name, &fields, &target).map(drop));
+        if let Err(why) = bound {
+            let references = value::references(fields);
+            let (mark, note) = match references.as_slice() {
+                [only] => (self.mark_of(placed, only), self.note(step, earlier, only)),
+                _ => (placed.mark, None),
+            };
+            let problem = Diagnostic::error(format!("`{name}` cannot take these values: {why}"));
+            self.problems.add(mark, note.into_iter().fold(problem, Diagnostic::help));
+        }
+    }
+
+    fn note(&self, step: usize, earlier: &[Placed<A>], reference: &Reference) -> Option<String> {
+        let kind = self.type_of(step, earlier, reference).ok()?;
+        Some(format!("`{reference}` is a {kind:?}, such as {}", kind.sample()))
+    }
+
+    fn type_of(&self, step: usize, earlier: &[Placed<A>], reference: &Reference) -> Result<ValueType, Diagnostic> {
+        let here = &self.runbook.steps[step];
+        match reference {
+            Reference::Param(name) => match self.runbook.params.get(name) {
+                Some(param) => Ok(param.kind().value_type()),
+                None => Err(Diagnostic::error(format!("there is no parameter `{name}`"))
+                    .meant(name, self.runbook.params.keys().map(String::as_str))),
+            },
+            Reference::Host(name) if !HOST_FIELDS.contains(&name.as_str()) => {
+                Err(Diagnostic::error(format!("a host has no `{name}`")).meant(name, HOST_FIELDS))
+            }
+            Reference::Host(name) if here.on.value == Selector::Operator && !name.starts_with("init") => {
+                let message = format!("`{reference}` has no value: step `{}` runs on the operator's machine", here.id);
+                Err(Diagnostic::error(message).help("`${host.init}` and `${host.init_address}` are known there"))
+            }
+            Reference::Run(name) if !RUN_FIELDS.contains(&name.as_str()) => {
+                Err(Diagnostic::error(format!("a run has no `{name}`")).meant(name, RUN_FIELDS))
+            }
+            Reference::Host(_) | Reference::Run(_) => Ok(ValueType::Text),
+            Reference::Fact { step: source, name } => self.fact_type(step, earlier, source, name),
+        }
+    }
+
+    fn fact_type(&self, step: usize, earlier: &[Placed<A>], source: &str, name: &str) -> Result<ValueType, Diagnostic> {
+        let Some(&index) = self.steps.get(source) else {
+            let message = format!("there is no step `{source}`");
+            return Err(Diagnostic::error(message).meant(source, self.steps.keys().copied()));
+        };
+        let leaving = &self.runbook.steps[index];
+        let actions = if index == step { earlier } else { leaving.actions.as_slice() };
+        let left = facts_of(actions, self.catalogue);
+        let Some((_, kind)) = left.iter().rev().find(|(fact, _)| *fact == name) else {
+            let message = match index == step {
+                true => format!("no earlier action of step `{source}` leaves a fact `{name}`"),
+                false => format!("step `{source}` leaves no fact `{name}`"),
+            };
+            return Err(Diagnostic::error(message).meant(name, left.iter().map(|(fact, _)| *fact)));
+        };
+        if index != step && !leaving.done_when.is_empty() && !left_when_done(leaving, name, self.catalogue) {
+            let message = format!("step `{source}` leaves no fact `{name}` when its `done_when` says that it is done");
+            return Err(Diagnostic::error(message).help("add an action that leaves it to `done_when`"));
+        }
+        Ok(*kind)
+    }
+
+    /// A fact must come from a step that is certainly done before.
+    fn paths(self, graph: &StepGraph) {
+        let pairs: Vec<(usize, usize)> = self.paths.iter().map(|(source, user, ..)| (*source, *user)).collect();
+        for ((source, user, mark, reference), known) in self.paths.iter().zip(graph.paths(&pairs)) {
+            if !known {
+                let (source, user) = (&self.runbook.steps[*source].id, &self.runbook.steps[*user].id);
+                let message = format!("`{reference}` is not known yet: nothing makes `{user}` wait for `{source}`");
+                let help = format!("add `All(\"{source}\")` to the needs of `{user}`");
+                self.problems.add(*mark, Diagnostic::error(message).help(help));
+            }
+        }
+    }
+
+    /// Where a reference stands: the first template of the action that has it.
+    fn mark_of(&self, placed: &Placed<A>, reference: &Reference) -> Mark {
+        mark_of(self.runbook, placed, &reference.to_string())
+    }
+}
+
+/// Where `text` stands inside an action's templates, or where the action begins.
+pub(crate) fn mark_of<A>(runbook: &Runbook<A>, placed: &Placed<A>, text: &str) -> Mark {
+    let from = runbook.templates.partition_point(|(mark, _)| *mark < placed.mark);
+    let inside = runbook.templates[from..].iter().take_while(|(mark, _)| *mark < placed.end);
+    inside.filter(|(_, template)| template.contains(text)).map(|(mark, _)| *mark).next().unwrap_or(placed.mark)
+}
+
+fn left_when_done<A: ActionSpec>(step: &Step<A>, name: &str, catalogue: &dyn Catalogue) -> bool {
+    facts_of(&step.done_when, catalogue).iter().any(|(fact, _)| *fact == name)
+}
+
+fn facts_of<A: ActionSpec>(actions: &[Placed<A>], catalogue: &dyn Catalogue) -> Vec<(&'static str, ValueType)> {
+    let infos = actions.iter().filter_map(|placed| catalogue.info(placed.spec.name()));
+    infos.flat_map(|info| info.facts.iter().map(|fact| (fact.name, fact.kind))).collect()
+}
+
+/// A target of the kind that a selector selects, for binding without a cluster.
+fn sample_target(selector: &Selector) -> Target {
+    match selector {
+        Selector::Operator => Target::Operator,
+        Selector::Host(name) => Target::Host(name.clone()),
+        _ => Target::Host(HostName::new("host").expect("`host` is a host name")),
+    }
+}

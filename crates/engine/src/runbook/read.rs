@@ -1,0 +1,62 @@
+//! From a file to a checked [`Runbook`], or to everything that is wrong with it.
+
+use std::path::Path;
+
+use super::{Runbook, check, facts};
+use crate::action::{ActionSpec, Catalogue};
+use crate::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics};
+use crate::source::{self, Mark, SourceText};
+
+/// Reads and checks a runbook file.
+pub fn read<A: ActionSpec>(path: &Path, catalogue: &dyn Catalogue) -> Result<Runbook<A>, Diagnostics> {
+    parse(SourceText::read(path)?, catalogue)
+}
+
+/// Reads and checks a runbook's text. Everything that can be known without a cluster file is checked; a text that is
+/// no RON, or has an unknown action or field, is refused at the first such place, all else is reported together.
+pub fn parse<A: ActionSpec>(source: SourceText, catalogue: &dyn Catalogue) -> Result<Runbook<A>, Diagnostics> {
+    let parsed = source::parse::<Runbook<A>>(&source)?;
+    let mut runbook = parsed.value;
+    runbook.source = source;
+    runbook.templates = parsed.templates;
+    let mut problems = Problems::default();
+    if let Some(graph) = check::structure(&runbook, catalogue, &mut problems) {
+        facts::check(&runbook, &graph, catalogue, &mut problems);
+    }
+    let found = problems.locate(&runbook);
+    if found.refuse() { Err(found) } else { Ok(runbook) }
+}
+
+/// What is found wrong while checking, by the mark of the piece.
+#[derive(Debug, Default)]
+pub(crate) struct Problems {
+    found: Vec<(Option<Mark>, Diagnostic)>,
+}
+
+impl Problems {
+    /// Notes what is wrong with a piece.
+    pub fn add(&mut self, mark: Mark, diagnostic: Diagnostic) {
+        self.found.push((Some(mark), diagnostic));
+    }
+
+    /// Notes what is wrong with the file as a whole.
+    pub fn add_whole(&mut self, diagnostic: Diagnostic) {
+        self.found.push((None, diagnostic));
+    }
+
+    /// Finds out where the pieces stand: one more reading for each, which is why only so many are located.
+    pub fn locate<A: ActionSpec>(mut self, runbook: &Runbook<A>) -> Diagnostics {
+        self.found.sort_by_key(|(mark, _)| *mark);
+        self.found.dedup();
+        let mut found = Diagnostics::new();
+        found.count_more(self.found.len().saturating_sub(DIAGNOSTICS_MAX));
+        for (mark, diagnostic) in self.found.into_iter().take(DIAGNOSTICS_MAX) {
+            let place = mark.and_then(|mark| source::locate::<Runbook<A>>(&runbook.source, mark));
+            found.push(match place {
+                Some(place) => diagnostic.at(&runbook.source, place),
+                None => diagnostic.in_file(runbook.source.name()),
+            });
+        }
+        found
+    }
+}

@@ -1,0 +1,125 @@
+//! From RON to typed data, and from ron's errors to diagnostics with a place.
+
+use ron::error::{Error, Position, SpannedError};
+use ron::extensions::Extensions;
+use ron::options::Options;
+use serde::de::DeserializeOwned;
+
+use super::mark::{Mark, reading};
+use super::{Place, SourceText};
+use crate::diagnostic::{Diagnostic, did_you_mean};
+
+/// How deep values may be nested: far more than a runbook needs, far less than a stack holds.
+const NESTING_MAX: usize = 64;
+
+/// What was read, and the templates `${…}` met on the way.
+pub(crate) struct Parsed<T> {
+    pub value: T,
+    pub templates: Vec<(Mark, String)>,
+}
+
+/// Reads a whole text as one value.
+pub(crate) fn parse<T: DeserializeOwned>(source: &SourceText) -> Result<Parsed<T>, Diagnostic> {
+    if source.text().trim().is_empty() {
+        return Err(Diagnostic::error(format!("`{}` is empty", source.name())).in_file(source.name()));
+    }
+    let (result, templates) = reading(None, || options().from_str::<T>(source.text()));
+    match result {
+        Ok(value) => Ok(Parsed { value, templates }),
+        Err(error) => Err(diagnose(source, &error)),
+    }
+}
+
+/// Where the piece with this number stands: reads the text once more and stops there. `T` must be the type that the
+/// number was given out for.
+pub(crate) fn locate<T: DeserializeOwned>(source: &SourceText, mark: Mark) -> Option<Place> {
+    let (result, _) = reading(Some(mark), || options().from_str::<T>(source.text()).map(drop));
+    let error = result.err()?;
+    Some(token_at(source, error.span.end))
+}
+
+fn options() -> Options {
+    Options::default()
+        .with_default_extension(Extensions::IMPLICIT_SOME | Extensions::UNWRAP_VARIANT_NEWTYPES)
+        .with_recursion_limit(NESTING_MAX)
+}
+
+fn diagnose(source: &SourceText, error: &SpannedError) -> Diagnostic {
+    let (message, help) = explain(&error.code);
+    let diagnostic = Diagnostic::error(message).at(source, place_of(source, error));
+    match help {
+        Some(help) => diagnostic.help(help),
+        None => diagnostic,
+    }
+}
+
+fn explain(error: &Error) -> (String, Option<String>) {
+    match error {
+        Error::NoSuchStructField { expected, found, outer } => {
+            let inside = outer.as_ref().map(|outer| format!(" of `{outer}`")).unwrap_or_default();
+            let help =
+                if expected.is_empty() { Some("it has no fields".to_owned()) } else { did_you_mean(found, expected) };
+            (format!("unknown field `{found}`{inside}"), help)
+        }
+        Error::NoSuchEnumVariant { expected, found, outer } => {
+            let kind = outer.as_deref().unwrap_or("value");
+            (format!("unknown {} `{found}`", kind.to_lowercase()), did_you_mean(found, expected))
+        }
+        Error::MissingStructField { field, outer } => {
+            let inside = outer.as_ref().map(|outer| format!(" of `{outer}`")).unwrap_or_default();
+            (format!("the field `{field}`{inside} is missing"), None)
+        }
+        Error::DuplicateStructField { field, .. } => (format!("the field `{field}` is given twice"), None),
+        Error::ExceededRecursionLimit => (format!("nested more than {NESTING_MAX} deep"), None),
+        Error::Eof => ("the text ends too early".to_owned(), Some("a `)`, `]`, `}` or `\"` is missing".to_owned())),
+        Error::TrailingCharacters => ("there is more text after the end".to_owned(), None),
+        other => (lower_first(&other.to_string()), None),
+    }
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => String::new(),
+    }
+}
+
+/// ron's span runs from before to after its last token. What is marked is that token, or the one it stopped before.
+fn place_of(source: &SourceText, error: &SpannedError) -> Place {
+    let (start, end) = (error.span.start, error.span.end);
+    if start.line == end.line && start.col < end.col {
+        let line: Vec<char> = source.line(start.line).chars().collect();
+        let piece = line.get(start.col - 1..(end.col - 1).min(line.len())).unwrap_or_default();
+        let blank = piece.iter().take_while(|c| c.is_whitespace()).count();
+        let tail = piece.iter().rev().take_while(|c| c.is_whitespace() || **c == '"').count();
+        if piece.iter().any(|c| c.is_alphanumeric()) && blank + tail < piece.len() {
+            return Place { line: start.line, column: start.col + blank, width: piece.len() - blank - tail };
+        }
+    }
+    token_at(source, end)
+}
+
+/// The word, text or sign that begins at or after a position.
+fn token_at(source: &SourceText, position: Position) -> Place {
+    let line: Vec<char> = source.line(position.line).chars().collect();
+    let rest = line.get(position.col.saturating_sub(1)..).unwrap_or_default();
+    let blank = rest.iter().take_while(|c| c.is_whitespace()).count();
+    let token = &rest[blank..];
+    let width = match token.first() {
+        Some('"') => token[1..].iter().position(|c| *c == '"').map_or(token.len(), |end| end + 2),
+        Some(first) if first.is_alphanumeric() => {
+            token.iter().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.')).count()
+        }
+        _ => 1,
+    };
+    let blank = if token.is_empty() { 0 } else { blank };
+    Place { line: position.line, column: position.col + blank, width }
+}
+
+/// The text of a value, as [`parse`] reads it.
+pub(crate) fn to_ron<T: serde::Serialize>(value: &T) -> String {
+    options()
+        .to_string_pretty(value, ron::ser::PrettyConfig::new().struct_names(false))
+        .expect("plain data without maps of odd keys has a RON text")
+}
