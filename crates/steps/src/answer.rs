@@ -1,6 +1,7 @@
 //! What hosts answer. A script prints one JSON object on its standard output; free text in it is base64.
 
 use rke2flow_engine::action::Claim;
+use rke2flow_engine::id::RunId;
 use serde::{Deserialize, Serialize};
 
 /// Everything about a node that is cheap to know.
@@ -13,7 +14,7 @@ pub struct Survey {
     pub epoch: i64,
     /// `amd64`, `arm64`.
     pub arch: String,
-    /// What `rke2 --version` prints: the binary on disk, not the running one. Empty: not installed.
+    /// The version by `rke2 --version`, `v1.33.4+rke2r1`: the binary on disk, not the running one. Empty: not installed.
     pub installed: String,
     /// systemd's ActiveState of the node's unit: `active`, `activating`, `inactive`, `failed`, `deactivating`; empty: no such unit.
     pub unit: String,
@@ -47,7 +48,7 @@ pub struct Survey {
     pub shipped_charts: u32,
     /// Names of what was moved aside: `server/db/etcd-rke2flow-<run>`, relative to the data directory.
     pub aside: Vec<String>,
-    /// First line of our own `server:` drop-in (a comment with the run) and its value; empty: no drop-in.
+    /// Our own `server:` drop-in as [`server_override`] writes it: the run and the value; empty: no drop-in.
     pub server_override: String,
     /// Value of `server:` in the node's configuration without our drop-in; empty: none.
     pub configured_server: String,
@@ -73,6 +74,11 @@ pub struct Survey {
     pub our_units: Vec<String>,
     /// Exit and end of the last cluster-reset of the given run, see [`ResetState`].
     pub reset: Option<ResetState>,
+}
+
+/// How [`Survey::server_override`] tells of a drop-in: `<run> <server>`, or the run alone when it sets `server:` empty.
+pub fn server_override(run: &RunId, server: Option<&str>) -> String {
+    format!("{run} {}", server.unwrap_or_default()).trim_end().to_owned()
 }
 
 /// A member of etcd, as `/db/info` tells.

@@ -211,3 +211,51 @@ pub enum NodePart {
     /// `server/manifests/rke2-*.yaml`: charts of the newer version crash-loop after a rollback (rancher#41174).
     ShippedCharts,
 }
+
+impl Change {
+    /// The sub-steps of this change, in the order in which its script does them.
+    ///
+    /// Each begins with the line `#: <name>` in the staged script. A change that was cut off after any of them and is
+    /// applied again (under a new attempt) leaves the world as if it had never been cut off. A sub-step that has
+    /// nothing to do (a part that was not asked for, a file that is already right) changes nothing.
+    pub fn stages(&self) -> &'static [&'static str] {
+        match self {
+            // `download` fills `<releases>/<version>.part`, `verify` checks every sum, `publish` renames the directory.
+            Change::FetchRelease { .. } => &["download", "verify", "publish"],
+            // `unpack` writes `<to>.part`, `publish` renames it.
+            Change::StageSnapshot { .. } => &["verify-source", "unpack", "verify-copy", "publish"],
+            Change::SaveSnapshot { .. } => &["save"],
+            // `keep-replaced` copies the binary that is there; `install` replaces it; nothing is restarted.
+            Change::InstallVersion { .. } => &["verify-release", "keep-replaced", "install", "prove-version"],
+            Change::Hold => &["write-hold", "write-drop-in", "reload"],
+            Change::ReleaseHold => &["remove-hold"],
+            // The reset first: killing the shims below a running one would destroy it. Then the unit, or the kubelet
+            // would start again what `terminate` ends.
+            Change::KillNode { .. } => &["stop-reset", "stop-unit", "terminate", "kill", "prove"],
+            // `guard` refuses while the unit or a shim lives, and for etcd once a reset of this run has begun.
+            Change::MoveAside { .. } => &["guard", "move-etcd", "move-tls", "move-cred", "move-charts"],
+            // `forget-reset` comes first and `clear-reset-flag` last, so that a cut never looks like a started node.
+            Change::MoveBack { .. } => &[
+                "guard",
+                "forget-reset",
+                "return-etcd",
+                "return-tls",
+                "return-cred",
+                "return-charts",
+                "clear-reset-flag",
+            ],
+            Change::PointAt { .. } => &["write-override"],
+            // `record` makes durable that a reset of this run has begun, before `move-partial` takes an older
+            // attempt's `db/etcd` out of the way.
+            Change::ClusterReset { .. } => {
+                &["guard", "stop-old-reset", "verify-snapshot", "record", "move-partial", "reset", "prove"]
+            }
+            Change::StartUnit => &["start"],
+            Change::RestartUnit => &["restart"],
+            Change::WritePoint { .. } => &["write-point"],
+            // The hold before its drop-in: without the file the drop-in is harmless, and a cut leaves no locked node.
+            Change::CleanUp => &["remove-override", "remove-hold", "remove-drop-in", "reload"],
+            Change::Script { .. } => &["script"],
+        }
+    }
+}

@@ -8,3 +8,4 @@ pub mod command;
 pub mod paths;
 pub mod point;
 pub mod ports;
+pub mod render;

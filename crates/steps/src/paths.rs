@@ -1,7 +1,10 @@
 //! Where things are on a host. Every path that a script uses comes from one [`HostPaths`] value.
 
 use rke2flow_engine::cluster::{Cluster, Distribution, Role};
+use rke2flow_engine::id::{InstanceId, RunId};
 use serde::{Deserialize, Serialize};
+
+use crate::command::NodePart;
 
 /// Places, unit names and ports of a distribution on its hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,5 +85,57 @@ impl HostPaths {
     /// (the name sorts last, as in Rancher's own restore: RR pkg/controllers/operations/etcdsnapshotrestore).
     pub fn server_override(&self) -> String {
         format!("{}/config.yaml.d/zz_rke2flow.yaml", self.config)
+    }
+
+    /// The drop-in that refuses to start the unit while [`HostPaths::hold`] exists.
+    pub fn hold_drop_in(&self, role: Role) -> String {
+        format!("{}/{}.service.d/zz-rke2flow-hold.conf", self.systemd, self.unit(role))
+    }
+
+    /// What a part of a node is. The charts are the files `rke2-*.yaml` (K3s: none of this name) in that directory.
+    pub fn part(&self, part: NodePart) -> String {
+        let below = match part {
+            NodePart::Etcd => "server/db/etcd",
+            NodePart::Tls => "server/tls",
+            NodePart::Cred => "server/cred",
+            NodePart::ShippedCharts => "server/manifests",
+        };
+        format!("{}/{below}", self.data)
+    }
+
+    /// Where a run moves a part to. If that is taken, the original is there already, and what came since goes to the
+    /// first free of `….2` to `….99`. Charts go into this directory, which is outside the one that is deployed from.
+    pub fn aside(&self, part: NodePart, run: &RunId) -> String {
+        format!("{}-rke2flow-{run}", self.part(part))
+    }
+
+    /// The file by which RKE2 itself remembers a reset that no normal start has followed yet.
+    pub fn reset_flag(&self) -> String {
+        format!("{}/server/db/reset-flag", self.data)
+    }
+
+    /// The file that remembers the last cluster-reset that rke2flow began here.
+    pub fn reset_record(&self) -> String {
+        format!("{}/reset", self.state)
+    }
+
+    /// Directory of one release that was fetched ahead.
+    pub fn release(&self, version: &str) -> String {
+        format!("{}/{version}", self.releases())
+    }
+
+    /// Directory of what a run has staged on this host, such as the unzipped snapshot.
+    pub fn staged(&self, run: &RunId) -> String {
+        format!("{}/staged/{run}", self.state)
+    }
+
+    /// The binary that [`crate::command::Change::InstallVersion`] kept when it replaced `version`.
+    pub fn replaced(&self, version: &str) -> String {
+        format!("{}/replaced/{version}/{}", self.state, self.name)
+    }
+
+    /// Directory of an order's receipt: `script`, `started`, `exit`, `out`.
+    pub fn receipt(&self, run: &RunId, instance: &InstanceId, attempt: u32) -> String {
+        format!("{}/{run}/{instance}.a{attempt}", self.state)
     }
 }
