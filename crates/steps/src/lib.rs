@@ -3,7 +3,9 @@
 //! `cli → steps → engine`. Actions name no transport: they speak to [`ports`]; only `access/*` names russh, kube,
 //! aws-sdk-s3 and hyper.
 
+pub mod actions;
 pub mod answer;
+pub mod catalogue;
 pub mod command;
 pub mod paths;
 pub mod point;

@@ -1,0 +1,141 @@
+//! The table of contents of the actions: their enum for runbooks, and the catalogue that the engine asks by name.
+
+use std::sync::Arc;
+
+use rke2flow_engine::action::{Action, ActionInfo, ActionSpec, Catalogue, Place};
+use rke2flow_engine::id::Target;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::actions::Goal;
+use crate::ports::Access;
+
+macro_rules! catalogue {
+    ($($module:ident::$name:ident),* $(,)?) => {
+        $(pub use crate::actions::$module::$name;)*
+
+        /// Any action of a runbook: one variant per action, named as it is written.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub enum AnyAction {
+            $(
+                #[doc = concat!("See [`", stringify!($name), "`].")]
+                $name($name),
+            )*
+        }
+
+        impl ActionSpec for AnyAction {
+            fn name(&self) -> &'static str {
+                match self {
+                    $(AnyAction::$name(_) => $name::INFO.name,)*
+                }
+            }
+
+            fn fields(&self) -> Value {
+                let fields = match self {
+                    $(AnyAction::$name(fields) => serde_json::to_value(fields),)*
+                };
+                fields.expect("fields are texts, numbers and lists")
+            }
+        }
+
+        /// Every action, in the order of the reference.
+        const INFOS: &[&ActionInfo] = &[$(&$name::INFO),*];
+
+        fn bind(access: &Access, name: &str, fields: &Value) -> Result<Arc<dyn Action>, String> {
+            match name {
+                $(stringify!($name) => bind_one::<$name>(access, fields),)*
+                _ => Err(format!("there is no action `{name}`")),
+            }
+        }
+    };
+}
+
+catalogue! {
+    guard::Guard,
+    choose_point::ChoosePoint,
+    gate::Gate,
+    sentinel::Sentinel,
+    velero_backup::VeleroBackup,
+    save_snapshot::SaveSnapshot,
+    record_point::RecordPoint,
+    fetch_release::FetchRelease,
+    stage_snapshot::StageSnapshot,
+    install_version::InstallVersion,
+    hold_unit::HoldUnit,
+    release_hold::ReleaseHold,
+    kill_node::KillNode,
+    ports_closed::PortsClosed,
+    move_aside::MoveAside,
+    point_at::PointAt,
+    cluster_reset::ClusterReset,
+    start_unit::StartUnit,
+    restart_unit::RestartUnit,
+    running_version::RunningVersion,
+    voter::Voter,
+    node_ready::NodeReady,
+    verify_restored::VerifyRestored,
+    cordon::Cordon,
+    uncordon::Uncordon,
+    disable_upgrade_plans::DisableUpgradePlans,
+    pause_schedules::PauseSchedules,
+    remove_ghosts::RemoveGhosts,
+    refresh_system_pods::RefreshSystemPods,
+    unfence::Unfence,
+    restore_volumes::RestoreVolumes,
+    health::Health,
+    http_check::HttpCheck,
+    cluster_version::ClusterVersion,
+    command::Command,
+    clean_up::CleanUp,
+}
+
+/// The actions of this product, on one cluster.
+#[derive(Clone)]
+pub struct StepsCatalogue {
+    access: Access,
+}
+
+impl StepsCatalogue {
+    /// A catalogue whose actions reach the world through `access`.
+    pub fn new(access: Access) -> Self {
+        Self { access }
+    }
+}
+
+/// What is known about an action, without a cluster; `None` when there is none of this name.
+pub fn info(name: &str) -> Option<&'static ActionInfo> {
+    INFOS.iter().copied().find(|info| info.name == name)
+}
+
+/// Every action, in the order of the reference.
+pub fn infos() -> &'static [&'static ActionInfo] {
+    INFOS
+}
+
+impl Catalogue for StepsCatalogue {
+    fn info(&self, name: &str) -> Option<&'static ActionInfo> {
+        info(name)
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        INFOS.iter().map(|info| info.name).collect()
+    }
+
+    fn bind(&self, name: &str, fields: &Value, target: &Target) -> Result<Arc<dyn Action>, String> {
+        let info = info(name).ok_or_else(|| format!("there is no action `{name}`"))?;
+        match (info.place, target) {
+            (Place::Operator, Target::Host(host)) => {
+                Err(format!("{name} runs on the operator's machine, not on {host}: use `on: Operator`"))
+            }
+            (Place::Host, Target::Operator) => {
+                Err(format!("{name} runs for a host: use `on: Servers` or another selector"))
+            }
+            _ => bind(&self.access, name, fields),
+        }
+    }
+}
+
+fn bind_one<G: Goal>(_access: &Access, fields: &Value) -> Result<Arc<dyn Action>, String> {
+    let _goal: G = serde_json::from_value(fields.clone()).map_err(|error| format!("{}: {error}", G::INFO.name))?;
+    Err(format!("{} cannot be run yet", G::INFO.name))
+}
