@@ -27,6 +27,8 @@ pub struct Access {
     pub bucket: Option<Arc<dyn Bucket>>,
     /// Plain HTTP.
     pub http: Arc<dyn Http>,
+    /// Takes secrets out of whatever is journaled, traced or shown; `Redactor::default()` where there are none.
+    pub redactor: crate::secret::Redactor,
 }
 
 /// Sends one command to one host and returns what it printed.
