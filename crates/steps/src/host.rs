@@ -187,11 +187,14 @@ fn answer<A: DeserializeOwned>(host: &HostName, output: &Output) -> Result<A, Ac
     if output.exit != 0 {
         return Err(nonsense(format!("the script ended with exit {}: {}", output.exit, shown(&stderr))));
     }
-    serde_json::from_slice(&output.stdout).map_err(|error| {
-        let stdout = String::from_utf8_lossy(&output.stdout);
-        // A secret may be in an answer that has one: only the parser's words and standard error are shown then.
-        let sample = if stdout.trim_start().starts_with('{') { String::new() } else { shown(&stdout) };
-        nonsense(format!("expected one JSON object, {error}: {sample} {}", shown(&stderr)).trim_end().to_owned())
+    // The last line: whatever a login prints comes before it.
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let line = stdout.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    serde_json::from_str(line).map_err(|error| {
+        // A secret may be in an answer that has one: then only the parser's words are shown.
+        let sample = if line.contains('{') { String::new() } else { format!(", got `{}`", shown(line)) };
+        let stderr = if stderr.trim().is_empty() { String::new() } else { format!("; {}", shown(&stderr)) };
+        nonsense(format!("expected one JSON object{sample}: {error}{stderr}"))
     })
 }
 

@@ -51,7 +51,7 @@ pub fn access_with(twin: &Twin, cluster: Arc<Cluster>, hook: Hook) -> Access {
     let port = Arc::new(Port { twin: twin.clone(), hook, bucket: twin.spec().bucket.clone() });
     let bucket = cluster.s3.is_some().then(|| port.clone() as Arc<dyn Bucket>);
     let paths = HostPaths::of(&cluster);
-    Access { cluster, paths, shell: port.clone(), kube: port.clone(), bucket, http: port }
+    Access { cluster, paths, shell: port.clone(), kube: port.clone(), bucket, http: port, redactor: Default::default() }
 }
 
 /// The inventory of a twin of this kind.
