@@ -63,6 +63,13 @@ impl Diagnostic {
         Self { severity: Severity::Warning, ..Self::error(message) }
     }
 
+    /// Says first what it is about.
+    #[must_use]
+    pub fn prefixed(mut self, prefix: &str) -> Self {
+        self.message.insert_str(0, prefix);
+        self
+    }
+
     /// Says what was expected, or what to do instead.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {

@@ -179,6 +179,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
         fn the_order_respects_every_edge_and_paths_are_those_of_the_graph(
             edges in prop::collection::vec((0usize..150, 0usize..150), 0..300)

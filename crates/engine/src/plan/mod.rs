@@ -1,8 +1,15 @@
 //! The plan: a runbook made concrete for one cluster. A static graph of instances that can be written down and read back.
 
+mod build;
+mod forecast;
 mod graph;
 mod params;
 mod resolve;
+mod safety;
+mod show;
+mod targets;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeMap;
 
@@ -14,9 +21,12 @@ use crate::cluster::{Role, Topology};
 use crate::duration::Span;
 use crate::id::{HostName, InstanceId, PhaseId, StepId, Target};
 
+pub use build::{INSTANCES_MAX, Planned, Request, build};
+pub use forecast::{Forecast, Leg};
 pub use graph::{Cycle, StepGraph};
 pub(crate) use params::cluster_field;
 pub use resolve::{HOST_FIELDS, Index, RUN_FIELDS, Scope};
+pub use show::{PLAN_SCHEMA, dot, json, text};
 
 /// A runbook made concrete. Everything that running, resuming and reporting needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -145,6 +155,16 @@ pub enum NeedPlan {
     SameHost(Vec<usize>),
 }
 
+impl NeedPlan {
+    /// The steps that it names.
+    pub fn steps(&self) -> &[usize] {
+        match self {
+            NeedPlan::All(step) => std::slice::from_ref(step),
+            NeedPlan::SameHost(steps) => steps,
+        }
+    }
+}
+
 /// How often an action is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -199,7 +219,21 @@ impl StepPlan {
     }
 }
 
+/// The graph of these steps; the error is a plan that this version did not write.
+fn graph_of<'a>(steps: impl ExactSizeIterator<Item = &'a StepPlan>) -> Result<StepGraph, Cycle> {
+    let count = steps.len();
+    let edges = steps
+        .enumerate()
+        .flat_map(|(index, step)| step.needs.iter().flat_map(NeedPlan::steps).map(move |&before| (before, index)));
+    StepGraph::new(count, edges)
+}
+
 impl Plan {
+    /// The graph of the steps.
+    pub fn graph(&self) -> Result<StepGraph, Cycle> {
+        graph_of(self.steps.iter())
+    }
+
     /// Every instance, step by step, target by target, position by position.
     pub fn instances(&self) -> Vec<Instance> {
         let mut instances = Vec::new();

@@ -43,6 +43,7 @@ pub(super) fn structure<A: ActionSpec>(
         check_step(step, runbook, &names, problems);
         check_actions(step, catalogue, problems);
         check_promises(step, catalogue, problems);
+        check_members(step, runbook, &names, catalogue, problems);
     }
     let edges = edges(runbook, &names, problems)?;
     check_phase_order(runbook, &names, &edges, problems);
@@ -325,8 +326,29 @@ fn report_cycle<A>(runbook: &Runbook<A>, cycle: &Cycle, problems: &mut Problems)
     problems.add(runbook.steps[first].id.mark, Diagnostic::error(message).help(help));
 }
 
-/// Whether a step with these properties may stop several etcd members at once, as far as the runbook alone tells.
-pub(crate) fn may_stop_several(selector: &Selector, hosts_at_once: HostsAtOnce) -> bool {
-    let several = matches!(selector, Selector::All | Selector::Servers | Selector::OtherServers);
-    several && !matches!(hosts_at_once, HostsAtOnce::Count(1) | HostsAtOnce::Percent(_))
+/// Whether the runbook alone tells that several etcd members may be stopped at once while the cluster serves. What
+/// depends on the cluster is checked when planning.
+fn check_members<A: ActionSpec>(
+    step: &Step<A>,
+    runbook: &Runbook<A>,
+    names: &Names<'_>,
+    catalogue: &dyn Catalogue,
+    problems: &mut Problems,
+) {
+    let phase = names.phases.get(step.phase.as_str()).map(|&phase| &runbook.phases[phase]);
+    let serving = phase.is_some_and(|phase| phase.clock != PhaseClock::Outage);
+    let several = matches!(step.on.value, Selector::All | Selector::Servers | Selector::OtherServers)
+        && matches!(step.hosts_at_once.value, HostsAtOnce::Count(2..) | HostsAtOnce::All);
+    if !serving || !several {
+        return;
+    }
+    if let Some(placed) = step.actions.iter().find(|placed| is(placed, catalogue, |info| info.stops_etcd_member)) {
+        let message = format!(
+            "`{}` stops an etcd member, and step `{}` does so on several hosts at once outside of an outage phase",
+            placed.spec.name(),
+            step.id
+        );
+        let help = "write `hosts_at_once: 1`, or move the step into a phase with `clock: Outage`";
+        problems.add(step.hosts_at_once.mark, Diagnostic::error(message).help(help));
+    }
 }

@@ -30,27 +30,47 @@ pub fn parse<A: ActionSpec>(source: SourceText, catalogue: &dyn Catalogue) -> Re
 /// What is found wrong while checking, by the mark of the piece.
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
-    found: Vec<(Option<Mark>, Diagnostic)>,
+    found: Vec<(Where, Diagnostic)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Where {
+    Outside,
+    Whole,
+    At(Mark),
 }
 
 impl Problems {
     /// Notes what is wrong with a piece.
     pub fn add(&mut self, mark: Mark, diagnostic: Diagnostic) {
-        self.found.push((Some(mark), diagnostic));
+        self.found.push((Where::At(mark), diagnostic));
     }
 
     /// Notes what is wrong with the file as a whole.
     pub fn add_whole(&mut self, diagnostic: Diagnostic) {
-        self.found.push((None, diagnostic));
+        self.found.push((Where::Whole, diagnostic));
+    }
+
+    /// Notes what is wrong with what was typed, not with a file.
+    pub fn add_outside(&mut self, diagnostic: Diagnostic) {
+        self.found.push((Where::Outside, diagnostic));
     }
 
     /// Finds out where the pieces stand: one more reading for each, which is why only so many are located.
     pub fn locate<A: ActionSpec>(mut self, runbook: &Runbook<A>) -> Diagnostics {
-        self.found.sort_by_key(|(mark, _)| *mark);
+        self.found.sort_by_key(|(place, _)| *place);
         self.found.dedup();
         let mut found = Diagnostics::new();
         found.count_more(self.found.len().saturating_sub(DIAGNOSTICS_MAX));
-        for (mark, diagnostic) in self.found.into_iter().take(DIAGNOSTICS_MAX) {
+        for (place, diagnostic) in self.found.into_iter().take(DIAGNOSTICS_MAX) {
+            let mark = match place {
+                Where::Outside => {
+                    found.push(diagnostic);
+                    continue;
+                }
+                Where::Whole => None,
+                Where::At(mark) => Some(mark),
+            };
             let place = mark.and_then(|mark| source::locate::<Runbook<A>>(&runbook.source, mark));
             found.push(match place {
                 Some(place) => diagnostic.at(&runbook.source, place),

@@ -1,0 +1,253 @@
+//! From a runbook and a cluster to a [`Plan`].
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::Value;
+
+use super::targets::{OPERATOR_POSITION, Selection, first_unmet};
+use super::{HostEntry, NeedPlan, PhasePlan, Plan, StepPlan, params, safety};
+use crate::action::{ActionSpec, Catalogue, PlannedAction};
+use crate::cluster::{Cluster, Role, Topology};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::id::HostName;
+use crate::runbook::{Need, Placed, Problems, Runbook, Step, TIMEOUT_DEFAULT, mark_of};
+use crate::source::Marked;
+use crate::value::{self, Reference};
+
+/// How many instances a plan may have: steps times their targets times their actions.
+pub const INSTANCES_MAX: usize = 1_000_000;
+
+/// What the operator asks for, as it was typed.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// `name=value`, each of one parameter; of two for the same the last counts.
+    pub set: Vec<String>,
+    /// Hosts that are powered off or cut off for certain: they are in no step, and nothing waits for them. A
+    /// parameter `lost` of type `Hosts` adds to them.
+    pub lost: Vec<String>,
+    /// If not empty, only these hosts are in any step.
+    pub limit: Vec<String>,
+}
+
+/// A plan, and what looks wrong about it.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// What is said and refuses nothing.
+    pub warnings: Diagnostics,
+}
+
+/// Makes a plan. Everything that is wrong is reported together; nothing outside of the arguments is looked at.
+pub fn build<A: ActionSpec>(
+    runbook: &Runbook<A>,
+    cluster: &Cluster,
+    request: &Request,
+    catalogue: &dyn Catalogue,
+) -> Result<Planned, Diagnostics> {
+    let mut problems = Problems::default();
+    let mut values = params::settle(runbook, cluster, &request.set, &mut problems);
+    let limit = named_hosts(&request.limit, cluster, &mut problems);
+    let lost = lost_hosts(&request.lost, &mut values, cluster, &mut problems);
+    let selection = Selection::new(cluster, &lost, &limit);
+    check_init(cluster, &selection, &mut problems);
+
+    let mut builder = Builder { runbook, cluster, catalogue, params: &values, selection, problems };
+    let steps = builder.steps();
+    let init = builder.selection.init().cloned();
+    let mut problems = builder.problems;
+    let Some(placements) = steps else { return Err(problems.locate(runbook)) };
+    let selection = Selection::new(cluster, &lost, &limit);
+    safety::check(runbook, &placements, &selection, catalogue, &mut problems);
+    let found = problems.locate(runbook);
+    if found.refuse() {
+        return Err(found);
+    }
+    let plan = assemble(runbook, cluster, &lost, init, values, placements);
+    Ok(Planned { plan, warnings: found })
+}
+
+/// A step with the positions of its targets in the cluster file.
+pub(super) struct Placement {
+    pub plan: StepPlan,
+    /// Positions of `plan.targets`, rising.
+    pub positions: Vec<usize>,
+    /// What the selector selects, whether or not a condition left the step out.
+    pub selected: Vec<usize>,
+}
+
+fn assemble<A: ActionSpec>(
+    runbook: &Runbook<A>,
+    cluster: &Cluster,
+    lost: &[HostName],
+    init: Option<HostName>,
+    params: BTreeMap<String, Value>,
+    placements: Vec<Placement>,
+) -> Plan {
+    let topology = cluster.topology();
+    let of = |budget: &crate::runbook::Budgets| match topology {
+        Topology::Ha => budget.ha,
+        Topology::Single => budget.single,
+    };
+    let phases = runbook.phases.iter().map(|phase| PhasePlan {
+        id: phase.id.value.clone(),
+        clock: phase.clock,
+        budget: phase.budget.as_ref().map(of),
+    });
+    let hosts = cluster.hosts.iter().map(|host| HostEntry {
+        name: host.name.clone(),
+        address: host.address.clone(),
+        role: host.role,
+        lost: lost.contains(&host.name),
+    });
+    Plan {
+        runbook: runbook.name.value.clone(),
+        on_failure: runbook.on_failure,
+        supersedes: runbook.supersedes,
+        budget: runbook.budget.as_deref().map(of),
+        topology,
+        cluster: cluster.name.clone(),
+        hosts: hosts.collect(),
+        init,
+        params,
+        phases: phases.collect(),
+        steps: placements.into_iter().map(|placement| placement.plan).collect(),
+    }
+}
+
+struct Builder<'a, A> {
+    runbook: &'a Runbook<A>,
+    cluster: &'a Cluster,
+    catalogue: &'a dyn Catalogue,
+    params: &'a BTreeMap<String, Value>,
+    selection: Selection<'a>,
+    problems: Problems,
+}
+
+impl<A: ActionSpec> Builder<'_, A> {
+    /// `None` when the plan would be too large.
+    fn steps(&mut self) -> Option<Vec<Placement>> {
+        let runbook = self.runbook;
+        let indices: HashMap<&str, usize> =
+            runbook.steps.iter().enumerate().map(|(index, step)| (step.id.as_str(), index)).collect();
+        let phases: HashMap<&str, usize> =
+            runbook.phases.iter().enumerate().map(|(index, phase)| (phase.id.as_str(), index)).collect();
+        let mut placements = Vec::with_capacity(runbook.steps.len());
+        let mut instances = 0;
+        for step in &runbook.steps {
+            let placement = self.step(step, &indices, &phases);
+            instances += placement.positions.len() * placement.plan.sequence_len();
+            if instances > INSTANCES_MAX {
+                let message = format!("the plan would have more than {INSTANCES_MAX} actions on hosts");
+                self.problems.add(step.id.mark, Diagnostic::error(message));
+                return None;
+            }
+            placements.push(placement);
+        }
+        Some(placements)
+    }
+
+    fn step(&mut self, step: &Step<A>, indices: &HashMap<&str, usize>, phases: &HashMap<&str, usize>) -> Placement {
+        let selected = self.selection.select(&step.on).unwrap_or_else(|problem| {
+            self.problems.add(step.on.mark, problem);
+            Vec::new()
+        });
+        let unmet = first_unmet(&step.when, self.cluster, self.params);
+        let positions = if unmet.is_some() { Vec::new() } else { selected.clone() };
+        let index = |name: &Marked<String>| indices.get(name.as_str()).copied().unwrap_or_default();
+        let needs = step.needs.iter().map(|need| match need {
+            Need::All(before) => NeedPlan::All(index(before)),
+            Need::SameHost(before) => NeedPlan::SameHost(before.iter().map(index).collect()),
+        });
+        let plan = StepPlan {
+            id: step.id.value.clone(),
+            phase: phases.get(step.phase.as_str()).copied().unwrap_or_default(),
+            targets: positions.iter().map(|&position| self.selection.target(position)).collect(),
+            hosts_at_once: step.hosts_at_once.of(positions.len()),
+            needs: needs.collect(),
+            done_when: step.done_when.iter().map(|placed| self.action(placed)).collect(),
+            actions: step.actions.iter().map(|placed| self.action(placed)).collect(),
+            retry: step.retry.as_deref().copied().unwrap_or_default(),
+            timeout: step.timeout.as_deref().copied().unwrap_or(TIMEOUT_DEFAULT),
+            irreversible: step.irreversible.as_deref().cloned(),
+            best_effort: step.best_effort.as_deref().copied(),
+            always: step.always,
+            safety: step.safety,
+            left_out: unmet.map(|condition| format!("`{condition}` does not hold")),
+        };
+        Placement { plan, positions, selected }
+    }
+
+    fn action(&mut self, placed: &Placed<A>) -> PlannedAction {
+        let name = placed.spec.name();
+        let written = placed.spec.fields();
+        let has_params = value::references(&written).iter().any(|reference| matches!(reference, Reference::Param(_)));
+        let fields = if has_params { params::substitute(written, self.params) } else { written };
+        if has_params {
+            self.bind(placed, &fields);
+        }
+        let revision = self.catalogue.info(name).map_or(0, |info| info.revision);
+        PlannedAction { name: name.to_owned(), revision, fields }
+    }
+
+    /// Parameters have their values now, which the runbook's own check could not know. Where facts are still missing,
+    /// that check has said that their types fit.
+    fn bind(&mut self, placed: &Placed<A>, fields: &Value) {
+        let no_value = self.params.values().any(Value::is_null);
+        if no_value || !value::references(fields).is_empty() {
+            return;
+        }
+        let target = self.selection.target(match self.catalogue.info(placed.spec.name()).map(|info| info.place) {
+            Some(crate::action::Place::Host) => 0,
+            _ => OPERATOR_POSITION,
+        });
+        if let Err(why) = self.catalogue.bind(placed.spec.name(), fields, &target) {
+            let message = format!("`{}` cannot take these values: {why}", placed.spec.name());
+            self.problems.add(mark_of(self.runbook, placed, "${param."), Diagnostic::error(message));
+        }
+    }
+}
+
+fn named_hosts(names: &[String], cluster: &Cluster, problems: &mut Problems) -> Vec<HostName> {
+    let mut hosts = Vec::new();
+    for name in names {
+        match params::known_host(name, cluster) {
+            Ok(host) if hosts.contains(&host) => {}
+            Ok(host) => hosts.push(host),
+            Err(problem) => problems.add_outside(problem),
+        }
+    }
+    hosts
+}
+
+/// What was declared lost, by `--lost` or by a parameter `lost` of type `Hosts`; the parameter then has them all.
+fn lost_hosts(
+    lost: &[String],
+    values: &mut BTreeMap<String, Value>,
+    cluster: &Cluster,
+    problems: &mut Problems,
+) -> Vec<HostName> {
+    let mut names = lost.to_vec();
+    let parameter = values.get_mut("lost").filter(|value| value.is_array());
+    let also = parameter.as_ref().and_then(|value| value.as_array());
+    names.extend(also.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
+    let hosts = named_hosts(&names, cluster, problems);
+    if let Some(value) = parameter {
+        *value = hosts.iter().map(|host| Value::from(host.as_str())).collect();
+    }
+    hosts
+}
+
+fn check_init(cluster: &Cluster, selection: &Selection<'_>, problems: &mut Problems) {
+    let named = cluster.init_server().map(|host| &host.name);
+    match (named, selection.init()) {
+        (Some(named), Some(init)) if named != init => problems.add_outside(Diagnostic::warning(format!(
+            "`{named}` is declared lost, so `{init}` takes its place as the server that is reset and restored"
+        ))),
+        (_, None) if cluster.hosts.iter().any(|host| host.role == Role::Server) => {
+            let help = "a server has to be left to work on";
+            problems.add_outside(Diagnostic::error("every server is declared lost").help(help));
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,49 @@
+//! Clusters and plans for tests of planning.
+
+use super::{Plan, Request, build};
+use crate::cluster::{self, Cluster};
+use crate::runbook::{self, Runbook};
+use crate::source::SourceText;
+use crate::testing::{Toy, ToyCatalogue};
+
+/// A cluster file's hosts: `server-0 …` and `agent-0 …`.
+pub fn cluster(servers: usize, agents: usize) -> Cluster {
+    let host = |kind: &str, role: &str, number: usize, octet: usize| {
+        format!(r#"(name: "{kind}-{number}", address: "10.0.{octet}.{number}", role: {role}, groups: ["{kind}s"])"#)
+    };
+    let servers = (0..servers).map(|number| host("server", "Server", number, 0));
+    let agents = (0..agents).map(|number| host("agent", "Agent", number, 1));
+    let hosts: Vec<String> = servers.chain(agents).collect();
+    let text = format!(r#"(format: 1, name: "toy", version: "v1.33.4+rke2r1", hosts: [{}])"#, hosts.join(",\n"));
+    cluster::parse(SourceText::new("cluster.ron", text), std::path::Path::new("/")).unwrap().cluster
+}
+
+/// The text of a runbook with phases `p` (Before), `o` (Outage) and `q` (After).
+pub fn runbook_text(params: &str, steps: &str) -> String {
+    format!(
+        r#"Runbook(format: 1, name: "toy", params: {{{params}}},
+phases: [(id: "p", clock: Before), (id: "o", clock: Outage), (id: "q", clock: After)],
+steps: [
+{steps}
+])"#
+    )
+}
+
+/// A runbook that is right.
+pub fn runbook_of(params: &str, steps: &str) -> Runbook<Toy> {
+    let source = SourceText::new("toy.ron", runbook_text(params, steps));
+    runbook::parse(source, &ToyCatalogue::default()).unwrap_or_else(|found| panic!("{found}"))
+}
+
+/// The plan of steps that are right, with hosts declared lost.
+pub fn plan_of(cluster: &Cluster, steps: &str, lost: &[&str]) -> Plan {
+    let request = Request { lost: lost.iter().map(|name| (*name).to_owned()).collect(), ..Request::default() };
+    let planned = build(&runbook_of("", steps), cluster, &request, &ToyCatalogue::default());
+    planned.unwrap_or_else(|found| panic!("{found}")).plan
+}
+
+/// What refuses a plan.
+pub fn refusal_of(cluster: &Cluster, params: &str, steps: &str, request: &Request) -> String {
+    let refused = build(&runbook_of(params, steps), cluster, request, &ToyCatalogue::default());
+    refused.map(|planned| format!("{:?}", planned.plan)).unwrap_err().to_string()
+}
