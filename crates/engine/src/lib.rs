@@ -6,13 +6,19 @@
 pub mod action;
 pub mod clock;
 pub mod cluster;
+pub mod decide;
 pub mod diagnostic;
 pub mod duration;
 pub mod id;
+pub mod inbox;
+pub mod journal;
 pub mod plan;
 pub mod record;
+pub mod report;
+pub mod run;
 pub mod runbook;
 pub mod source;
+pub mod state;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod value;

@@ -6,6 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod wire;
+
+pub use wire::RecordError;
+
 use crate::action::{Applied, Failure};
 use crate::cluster::Topology;
 use crate::id::{InstanceId, PhaseId, RunId, UnitName};
@@ -17,8 +21,8 @@ pub const RECORD_VERSION: u32 = 1;
 /// The longest line of a journal, in bytes, newline included. Longer texts live in files of their own.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 
-/// One line of `journal.ndjson`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One line of `journal.ndjson`. Its keys are always written in the order of the fields, the last one as `kind` and `data`.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// [`RECORD_VERSION`].
     pub v: u32,
@@ -37,13 +41,11 @@ pub struct Record {
     /// The hash of the line before: the first 32 hex digits of its SHA-256, newline excluded; empty in the first.
     pub prev: String,
     /// What happened.
-    #[serde(flatten)]
     pub event: Event,
 }
 
 /// What happened. In past tense; kinds and fields are added, never renamed or used again.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "data")]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub enum Event {
     /// The first record.
     RunOpened(RunOpened),
@@ -153,7 +155,7 @@ pub enum Event {
         /// Why.
         failure: Failure,
         /// Digest of the output's file in `out/`, when there is one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(default)]
         output: Option<String>,
     },
     /// Another attempt follows.
@@ -201,7 +203,7 @@ pub enum Event {
         /// Who, and how.
         who: String,
         /// Why, when it was said.
-        #[serde(default, skip_serializing_if = "String::is_empty")]
+        #[serde(default)]
         reason: String,
     },
     /// A command was taken from the inbox.

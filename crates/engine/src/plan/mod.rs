@@ -205,6 +205,11 @@ pub struct Instance {
 }
 
 impl StepPlan {
+    /// How long one attempt may take.
+    pub fn attempt_limit(&self) -> std::time::Duration {
+        self.best_effort.map_or(self.timeout, |limit| limit.min(self.timeout)).get()
+    }
+
     /// Length of one target's sequence, checks of `done_when` included.
     pub fn sequence_len(&self) -> usize {
         self.done_when.len() + self.actions.len()

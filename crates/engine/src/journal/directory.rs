@@ -1,0 +1,104 @@
+//! The directory of a run on the operator's disk, and its lock.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::JournalError;
+use crate::id::RunId;
+
+/// `<state>/runs/<run>/`. Directories are 0700, files 0600.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunDirectory(PathBuf);
+
+/// Says that a process writes to the run. The kernel lets go of it when the process dies.
+#[derive(Debug)]
+pub struct RunLock(#[expect(dead_code, reason = "held open for its lock")] File);
+
+impl RunDirectory {
+    /// Creates the directory of a new run under `runs`, durably.
+    pub fn create(runs: &Path, run: &RunId) -> Result<Self, JournalError> {
+        let directory = Self(runs.join(run.as_str()));
+        let doing = |path: &Path| format!("creating {}", path.display());
+        make(runs, true).map_err(JournalError::io(doing(runs)))?;
+        make(&directory.0, false).map_err(JournalError::io(doing(&directory.0)))?;
+        for path in [directory.inbox(), directory.out()] {
+            make(&path, false).map_err(JournalError::io(doing(&path)))?;
+        }
+        sync(&directory.0)?;
+        sync(runs)?;
+        Ok(directory)
+    }
+
+    /// The directory of a run that exists.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The journal that people and other processes read.
+    pub fn journal(&self) -> PathBuf {
+        self.0.join("journal.ndjson")
+    }
+
+    /// The checkpoint.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.0.join("sled")
+    }
+
+    /// Where commands arrive.
+    pub fn inbox(&self) -> PathBuf {
+        self.0.join("inbox")
+    }
+
+    /// Captured output that is too long for a record.
+    pub fn out(&self) -> PathBuf {
+        self.0.join("out")
+    }
+
+    /// Takes the lock, or says that another process has it.
+    pub fn lock(&self) -> Result<RunLock, JournalError> {
+        let path = self.0.join("lock");
+        if !self.0.is_dir() {
+            return Err(JournalError::Missing { path: self.0.display().to_string() });
+        }
+        let doing = || format!("locking {}", path.display());
+        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = open.map_err(JournalError::io(doing()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(RunLock(file)),
+            Err(TryLockError::WouldBlock) => {
+                let run = self.0.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                Err(JournalError::Locked { run })
+            }
+            Err(TryLockError::Error(error)) => Err(JournalError::io(doing())(error)),
+        }
+    }
+
+    /// Whether a process writes to the run now.
+    pub fn is_running(&self) -> bool {
+        let Ok(file) = File::open(self.0.join("lock")) else { return false };
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    }
+}
+
+fn make(path: &Path, with_parents: bool) -> std::io::Result<()> {
+    DirBuilder::new().recursive(with_parents).mode(0o700).create(path)
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync(path: &Path) -> Result<(), JournalError> {
+    let synced = File::open(path).and_then(|directory| directory.sync_all());
+    synced.map_err(JournalError::io(format!("syncing {}", path.display())))
+}
+
+/// A new file that only its owner reads.
+pub(super) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}

@@ -1,0 +1,125 @@
+//! The ledger: the journal and the state that is its fold, with one owner. What is recorded is applied at once and
+//! shown once it is acknowledged.
+
+use std::fs;
+
+use jiff::{Timestamp, Unit};
+
+use super::{EngineError, Observer};
+use crate::clock::Clock;
+use crate::id::{InstanceId, RunId};
+use crate::journal::{Draft, Journal, JournalError};
+use crate::record::{Event, Record};
+use crate::state::State;
+
+/// How many records may wait for one commit.
+const BATCH_RECORDS_MAX: usize = 512;
+
+pub(super) struct Ledger {
+    pub state: State,
+    pub claim: u64,
+    journal: Box<dyn Journal>,
+    stamp: Stamp,
+    run: RunId,
+    unacknowledged: Vec<Record>,
+    pub observers: Vec<Box<dyn Observer>>,
+}
+
+impl Ledger {
+    pub fn new(run: RunId, journal: Box<dyn Journal>, state: State, clock: Clock) -> Self {
+        let (claim, stamp) = (state.claim(), Stamp::new(clock));
+        Self { state, claim, journal, stamp, run, unacknowledged: Vec::new(), observers: Vec::new() }
+    }
+
+    /// Appends an event and applies it. It is durable after the next [`Ledger::acknowledge`].
+    pub fn record(&mut self, event: Event) -> Result<(), EngineError> {
+        let draft = self.stamp.draft(&self.run, self.claim, event);
+        let record = self.journal.append(draft)?;
+        self.state.apply(&record)?;
+        self.unacknowledged.push(record);
+        if self.unacknowledged.len() >= BATCH_RECORDS_MAX {
+            self.acknowledge()?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything recorded so far durable, and tells the observers.
+    pub fn acknowledge(&mut self) -> Result<(), EngineError> {
+        if self.unacknowledged.is_empty() {
+            return Ok(());
+        }
+        self.journal.commit()?;
+        for record in self.unacknowledged.drain(..) {
+            for observer in &mut self.observers {
+                observer.record(&record, &self.state);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something is recorded and not yet durable.
+    pub fn is_behind(&self) -> bool {
+        !self.unacknowledged.is_empty()
+    }
+
+    pub fn hint(&mut self, instance: &InstanceId, hint: &str) {
+        for observer in &mut self.observers {
+            observer.hint(instance, hint);
+        }
+    }
+
+    pub fn notice(&mut self, text: &str) {
+        for observer in &mut self.observers {
+            observer.notice(text);
+        }
+    }
+
+    pub fn journal_notes(&self) -> Vec<String> {
+        self.journal.notes()
+    }
+}
+
+/// Writes the first records of a run in one batch.
+pub(super) fn open_run(
+    journal: &mut dyn Journal,
+    run: &RunId,
+    clock: &Clock,
+    events: impl Iterator<Item = Event>,
+    each: &mut dyn FnMut(&Record) -> Result<(), super::RunError>,
+) -> Result<(), super::RunError> {
+    let stamp = Stamp::new(clock.clone());
+    for event in events {
+        let record = journal.append(stamp.draft(run, 0, event)).map_err(|error: JournalError| error)?;
+        each(&record)?;
+    }
+    Ok(journal.commit()?)
+}
+
+/// Says when a record was made, on both clocks.
+struct Stamp {
+    clock: Clock,
+    boot: String,
+    started: tokio::time::Instant,
+    started_ms: u64,
+}
+
+impl Stamp {
+    fn new(clock: Clock) -> Self {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+        let seconds: f64 = uptime.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0.0);
+        Self {
+            clock,
+            boot: boot.trim().to_owned(),
+            started: tokio::time::Instant::now(),
+            started_ms: (seconds * 1000.0) as u64,
+        }
+    }
+
+    fn draft(&self, run: &RunId, claim: u64, event: Event) -> Draft {
+        let mono_ms = self.started_ms + self.started.elapsed().as_millis() as u64;
+        let at = self.clock.now();
+        let at: Timestamp = at.round(Unit::Microsecond).unwrap_or(at);
+        Draft { at, boot: self.boot.clone(), mono_ms, run: run.clone(), claim, event }
+    }
+}
