@@ -9,6 +9,7 @@ pub mod inprocess;
 pub mod judge;
 pub mod kube;
 pub mod s3;
+pub mod serve;
 pub mod spec;
 pub mod twin;
 pub mod velero;
