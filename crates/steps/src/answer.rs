@@ -4,6 +4,8 @@ use rke2flow_engine::action::Claim;
 use rke2flow_engine::id::RunId;
 use serde::{Deserialize, Serialize};
 
+mod db_info;
+
 /// Everything about a node that is cheap to know.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -59,8 +61,10 @@ pub struct Survey {
     /// Answer of `https://127.0.0.1:6443/readyz`: `ok`, another text, or empty.
     pub readyz: String,
     /// Members by `https://127.0.0.1:<supervisor>/db/info`; empty when it does not answer.
+    /// Read from a list of [`Member`], or from base64 of that answer as etcd writes it.
+    #[serde(deserialize_with = "db_info::members")]
     pub members: Vec<Member>,
-    /// SHA-256 of the server token on disk; empty: none.
+    /// SHA-256 of the server token on disk, without its line end; empty: none.
     pub token_sha256: String,
     /// SHA-256 of `server/tls/server-ca.crt`; empty: none.
     pub ca_sha256: String,
@@ -167,7 +171,7 @@ pub struct FileInfo {
     pub size: u64,
     /// Seconds since the epoch.
     pub modified: i64,
-    /// SHA-256, hex.
+    /// SHA-256, hex; empty when there was no time for more digests in one look: then ask for fewer files.
     pub sha256: String,
     /// Whether it ends in the SHA-256 of everything before (etcd's own trailer; size % 512 == 32).
     pub trailer: bool,

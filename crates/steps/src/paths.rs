@@ -81,6 +81,13 @@ impl HostPaths {
         format!("{}/points", self.state)
     }
 
+    /// The file of one recovery point. What its id has beside letters, digits, `.`, `_` and `-` becomes `_`.
+    pub fn point(&self, id: &str) -> String {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' };
+        let file: String = id.trim_start_matches('.').chars().map(plain).collect();
+        format!("{}/{file}.json", self.points())
+    }
+
     /// The configuration drop-in that overrides `server:` during a restore
     /// (the name sorts last, as in Rancher's own restore: RR pkg/controllers/operations/etcdsnapshotrestore).
     pub fn server_override(&self) -> String {

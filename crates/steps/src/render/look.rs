@@ -1,0 +1,95 @@
+//! Scripts that look and change nothing.
+
+use crate::command::{Envelope, Look};
+use crate::paths::HostPaths;
+use crate::render::sheet::Sheet;
+
+/// Files in one question.
+const FILES_MAX: usize = 64;
+/// Seconds that a question spends on digests of files; the caller waits 60.
+const HASH_SECONDS: u32 = 40;
+/// Bytes of a text in an answer: 48 KiB as base64.
+const TEXT_BYTES: u32 = 36 * 1024;
+/// Lines of a log in one answer.
+const LOG_LINES_MAX: u32 = 200;
+/// Seconds for a person's own probe.
+const SCRIPT_SECONDS: u32 = 30;
+
+pub(super) fn script(envelope: &Envelope, look: &Look) -> String {
+    let mut sheet = Sheet::new(envelope);
+    match look {
+        Look::Survey => survey(&mut sheet, &envelope.paths),
+        Look::Receipt { run, instance, attempt, unit } => {
+            sheet
+                .set("receipt", &envelope.paths.receipt(run, instance, *attempt))
+                .set("order_unit", unit.as_str())
+                .add(include_str!("sh/receipt.sh"))
+                .add("\nreceipt_answer\n");
+        }
+        Look::Files { paths } => files(&mut sheet, paths),
+        Look::Snapshots { prefix } => {
+            sheet
+                .set("prefix", prefix)
+                .set("snapshots_json", &json(&envelope.paths.snapshots()))
+                .set("hash_seconds", &HASH_SECONDS.to_string())
+                .add(include_str!("sh/files.sh"))
+                .add(include_str!("sh/look_snapshots.sh"));
+        }
+        Look::Points => {
+            sheet.add(include_str!("sh/look_points.sh"));
+        }
+        Look::Release { version } => {
+            sheet
+                .set("arch", "")
+                .set("release", &envelope.paths.release(version))
+                .add(include_str!("sh/list.sh"))
+                .add(include_str!("sh/release.sh"))
+                .add(include_str!("sh/look_release.sh"));
+        }
+        Look::Log { unit, lines } => {
+            sheet
+                .set("log_unit", unit)
+                .set("lines", &lines.min(&LOG_LINES_MAX).to_string())
+                .set("text_bytes", &TEXT_BYTES.to_string())
+                .add(include_str!("sh/look_log.sh"));
+        }
+        Look::Kubeconfig => {
+            sheet.set("text_bytes", &TEXT_BYTES.to_string()).add(include_str!("sh/look_kubeconfig.sh"));
+        }
+        Look::Script { script } => {
+            sheet
+                .set("script", script)
+                .set("script_seconds", &SCRIPT_SECONDS.to_string())
+                .set("text_bytes", &TEXT_BYTES.to_string())
+                .add(include_str!("sh/look_script.sh"));
+        }
+    }
+    sheet.finish()
+}
+
+fn survey(sheet: &mut Sheet, paths: &HostPaths) {
+    let mut ports = vec![2379, 2380, 6443, paths.supervisor_port];
+    ports.dedup();
+    // /proc/net/tcp has ports in hexadecimal: no tool needs to be installed for that.
+    let pairs: Vec<String> = ports.iter().map(|port| format!("{port:04X} {port}")).collect();
+    sheet
+        .set("ports_hex", &pairs.join(" "))
+        .add(include_str!("sh/list.sh"))
+        .add(include_str!("sh/claim.sh"))
+        .add(include_str!("sh/survey.sh"));
+}
+
+fn files(sheet: &mut Sheet, paths: &[String]) {
+    sheet
+        .set("hash_seconds", &HASH_SECONDS.to_string())
+        .add(include_str!("sh/files.sh"))
+        .add("printf '{\"files\":['\n");
+    for path in paths.iter().take(FILES_MAX) {
+        sheet.call("file_info", &[&json(path), path]);
+    }
+    sheet.add("printf ']}\\n'\n");
+}
+
+fn json(text: &str) -> String {
+    serde_json::to_string(text).expect("a text is JSON")
+}

@@ -1,0 +1,66 @@
+
+killall() { RKE2_DATA_DIR="$data" K3S_DATA_DIR="$data" timeout -k 10 "$kill_seconds" "$bin/$name-killall.sh"; }
+
+# As the unit's own ExecStopPost does: containerd and kubelet may outlive the process that started them.
+stop_leftovers() {
+	group=$(sed -n 's/^0:://p' /proc/self/cgroup)
+	case $group in
+	*/"$order_unit.service") ;;
+	*) return 0 ;;
+	esac
+	while IFS= read -r pid; do
+		case $(cat "/proc/$pid/comm" 2>/dev/null) in
+		containerd | kubelet) kill "$pid" 2>/dev/null || : ;;
+		esac
+	done <"/sys/fs/cgroup$group/cgroup.procs"
+}
+
+reset() {
+	export RKE2_CONFIG_FILE="$config/config.yaml"
+	if [ ! -e "$RKE2_CONFIG_FILE" ]; then unset RKE2_CONFIG_FILE; fi
+	timeout -k 10 "$reset_seconds" "$bin/$name" server --cluster-reset --data-dir "$data" \
+		--etcd-arg=advertise-client-urls=https://127.0.0.1:2379 --etcd-disable-snapshots=false \
+		--cluster-reset-restore-path="$snapshot" --etcd-s3=false >"$receipt/reset.log" 2>&1
+}
+
+#: guard
+case $snapshot in
+*.zip) die "$snapshot is compressed: some releases cannot restore it (k3s#14526)" ;;
+/*) ;;
+*) die "$snapshot is not an absolute path" ;;
+esac
+if alive "$unit"; then die "$unit is $(unit_state "$unit"): a reset needs a node that is down"; fi
+read_reset "$reset_record"
+if [ "$reset_run" = "$run" ] && reset_started_since; then
+	die "the node was started after the reset of this run: a second one would lose what was written since"
+fi
+#: stop-old-reset
+if [ -n "$reset_unit" ] && [ "$reset_unit" != "$order_unit" ] && alive "$reset_unit"; then
+	systemctl kill --signal=KILL "$reset_unit.service" || :
+	systemctl stop "$reset_unit.service" || :
+fi
+if [ -n "$(shims)" ]; then
+	bounded killall || :
+	[ -z "$(shims)" ] || die "containers still run below these shims: $(shims | tr '\n' ' ')"
+fi
+#: verify-snapshot
+[ -f "$snapshot" ] || die "$snapshot does not exist"
+[ "$(digest <"$snapshot")" = "$sha256" ] || die "$snapshot does not have the digest $sha256"
+trailer_fits "$snapshot" || die "$snapshot is not a whole etcd snapshot: its trailer does not fit"
+#: record
+printf '%s\n%s\n%s\n%s\n' "$run" "$sha256" "$order_unit" "$receipt/reset.log" | durable "$reset_record"
+#: move-partial
+move_away "$etcd" "$etcd_aside"
+#: reset
+code=0
+reset || code=$?
+stop_leftovers
+echo "cluster-reset ended with status $code, which proves nothing; the end of its log:"
+tail -n 40 "$receipt/reset.log"
+flush "$receipt/reset.log"
+#: prove
+read_reset "$reset_record"
+reset_proved || die "the log does not say that the membership has been reset"
+[ -e "$reset_flag" ] || die "$reset_flag is missing after the reset"
+[ -d "$etcd/member" ] || die "$etcd/member is missing after the reset"
+flush -f "$etcd"

@@ -1,0 +1,34 @@
+
+move_charts() {
+	for chart in "$manifests"/rke2-*.yaml; do
+		[ -e "$chart" ] || continue
+		mkdir -p "$manifests_aside"
+		move_away "$chart" "$manifests_aside/${chart##*/}"
+	done
+	flush "$manifests" "$manifests_aside"
+}
+
+any_there() {
+	{ has_part etcd && [ -e "$etcd" ]; } || { has_part tls && [ -e "$tls" ]; } || { has_part cred && [ -e "$cred" ]; } ||
+		{ has_part charts && ls "$manifests"/rke2-*.yaml >/dev/null 2>&1; }
+}
+
+#: guard
+read_reset "$reset_record"
+if has_part etcd && [ -e "$etcd" ]; then
+	if [ "$reset_run" = "$run" ]; then
+		die "a cluster-reset of this run has begun here: its etcd is never moved aside again"
+	fi
+	if [ -e "$reset_flag" ]; then
+		die "$reset_flag exists: a cluster-reset ${reset_run:+of run $reset_run }was never followed by a start; start the node, or remove the file if that restore is given up"
+	fi
+fi
+if any_there; then refuse_while_alive; fi
+#: move-etcd
+if has_part etcd; then move_away "$etcd" "$etcd_aside"; fi
+#: move-tls
+if has_part tls; then move_away "$tls" "$tls_aside"; fi
+#: move-cred
+if has_part cred; then move_away "$cred" "$cred_aside"; fi
+#: move-charts
+if has_part charts && [ -d "$manifests" ]; then move_charts; fi

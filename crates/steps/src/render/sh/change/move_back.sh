@@ -1,0 +1,51 @@
+
+# What stands in the way came later; it is kept as well, under the next free name.
+return_part() {
+	[ -e "$2" ] || return 0
+	move_away "$1" "$2"
+	mv -T "$2" "$1"
+	flush "${1%/*}"
+	echo "moved $2 back"
+}
+
+return_charts() {
+	for chart in "$manifests_aside"/rke2-*.yaml; do
+		[ -e "$chart" ] || continue
+		mkdir -p "$manifests"
+		mv -f "$chart" "$manifests/${chart##*/}"
+	done
+	flush "$manifests" "$manifests_aside"
+	rmdir "$manifests_aside" 2>/dev/null || :
+}
+
+any_aside() {
+	{ has_part etcd && [ -e "$etcd_aside" ]; } || { has_part tls && [ -e "$tls_aside" ]; } ||
+		{ has_part cred && [ -e "$cred_aside" ]; } || { has_part charts && [ -e "$manifests_aside" ]; }
+}
+
+#: guard
+read_reset "$reset_record"
+if has_part etcd && [ "$reset_run" = "$run" ] && reset_started_since; then
+	die "the node was started after the reset of this run: going back would lose what was written since"
+fi
+if any_aside; then refuse_while_alive; fi
+#: forget-reset
+if has_part etcd && [ "$reset_run" = "$run" ]; then
+	mv -f "$reset_record" "$reset_record.undone"
+	flush "$state"
+fi
+#: return-etcd
+if has_part etcd; then return_part "$etcd" "$etcd_aside"; fi
+#: return-tls
+if has_part tls; then return_part "$tls" "$tls_aside"; fi
+#: return-cred
+if has_part cred; then return_part "$cred" "$cred_aside"; fi
+#: return-charts
+if has_part charts && [ -d "$manifests_aside" ]; then return_charts; fi
+#: clear-reset-flag
+read_reset "$reset_record.undone"
+if has_part etcd && [ "$reset_run" = "$run" ]; then
+	rm -f "$reset_flag" "$data/force-restart"
+	flush "${reset_flag%/*}" "$data"
+	rm -f "$reset_record.undone"
+fi

@@ -1,0 +1,4 @@
+
+#: write-override
+mkdir -p "${override%/*}"
+printf '%s\n' "$override_text" | durable "$override"

@@ -1,0 +1,4 @@
+
+#: remove-hold
+rm -f "$hold"
+flush "$state"

@@ -1,0 +1,4 @@
+
+#: script
+printf '%s\n' "$script" | durable "$receipt/command"
+bounded sh "$receipt/command"

@@ -1,0 +1,4 @@
+
+#: write-point
+mkdir -p "$points"
+printf '%s\n' "$point_json" | durable "$point_file"

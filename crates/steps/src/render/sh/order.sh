@@ -1,0 +1,28 @@
+
+lock_state
+read_claim
+if [ "$claim_json" != "$order_claim" ] || [ "$claim_released" = true ]; then
+	printf '{"Refused":%s}\n' "$(claim_state)"
+	return
+fi
+answer=$(receipt_answer)
+if [ "$answer" != '"Unknown"' ]; then
+	printf '%s\n' "$answer"
+	return
+fi
+mkdir -p "$receipt" "$state/units"
+staged_script | durable "$receipt/script"
+chmod 700 "$receipt/script"
+ln -sfn "$receipt" "$state/units/$order_unit"
+flush "${receipt%/*}" "$state/$run" "$state"
+# Leftovers of a reset in this unit's group are the reset's own business, so only the script itself is stopped.
+refusal=$(systemd-run --quiet --no-block --collect --unit="$order_unit" --property=KillMode=process \
+	--description="rke2flow $run" sh "$receipt/script" 2>&1 9<&-) || alive "$order_unit" || [ -e "$receipt/started" ] ||
+	die "systemd-run refuses: $refusal"
+waited=0
+until [ -e "$receipt/started" ]; do
+	[ "$waited" -lt 100 ] || die "unit $order_unit has not begun within 10 s"
+	sleep 0.1
+	waited=$((waited + 1))
+done
+receipt_answer

@@ -1,0 +1,28 @@
+
+# What of a staged release is missing or wrong, one name per line.
+release_faults() {
+	sums=sha256sum-$arch.txt
+	for file in install.sh "$name.linux-$arch.tar.gz" "$sums"; do
+		[ -s "$1/$file" ] || printf '%s\n' "$file"
+	done
+	[ ! -s "$1/install.sh" ] || sh -n "$1/install.sh" 2>/dev/null || printf 'install.sh\n'
+	for file in "$name.linux-$arch.tar.gz" "$name-images.linux-$arch.tar.zst"; do
+		if [ -s "$1/$file" ] && [ -s "$1/$sums" ]; then
+			sum_fits "$1" "$file" || printf '%s\n' "$file"
+		fi
+	done
+}
+
+sum_fits() { [ "$(digest <"$1/$2")" = "$(sum_of "$1" "$2")" ]; }
+
+sum_of() { awk -v file="$2" '$2 == file || $2 == "*" file { print $1 }' "$1/$sums" | head -n 1; }
+
+host_arch() {
+	case $(uname -m) in
+	x86_64) printf amd64 ;;
+	aarch64) printf arm64 ;;
+	*) die "no release is known for $(uname -m)" ;;
+	esac
+}
+
+if [ -z "$arch" ]; then arch=$(host_arch); fi

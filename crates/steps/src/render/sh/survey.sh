@@ -1,0 +1,132 @@
+
+flag() { if [ -e "$1" ]; then printf true; else printf false; fi; }
+
+names_in() { ls -1 "$1" 2>/dev/null || :; }
+
+# The last value of a top-level key in the node's configuration, as RKE2 reads it, without our own drop-in.
+configured() {
+	for file in "$config/config.yaml" "$config"/config.yaml.d/*.yaml "$config"/config.yaml.d/*.yml; do
+		if [ -f "$file" ] && [ "$file" != "$override" ]; then
+			cat "$file" && echo
+		fi
+	done | value_of "$1"
+}
+
+value_of() {
+	awk -v key="$1" '
+		{ line = $0; gsub(/\r/, "", line) }
+		match(line, "^[\"'\'']?" key "[\"'\'']?[ \t]*:") {
+			found = substr(line, RLENGTH + 1); sub(/^[ \t]+/, "", found)
+			quote = substr(found, 1, 1)
+			if (quote == "\"" || quote == "'\''") { found = substr(found, 2); sub(quote ".*$", "", found) }
+			else { sub(/(^|[ \t]+)#.*$/, "", found); sub(/[ \t]+$/, "", found) }
+		}
+		END { print found }' | clean
+}
+
+our_override() {
+	[ -e "$override" ] || return 0
+	printf '%s %s' "$(sed -n '1s/^# rke2flow //p' "$override")" "$(value_of server <"$override")" | sed 's/ *$//' | clean
+}
+
+loopback() { curl --silent --max-time 3 --noproxy '*' "$@" 2>/dev/null || :; }
+
+open_ports() {
+	cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v wanted="$ports_hex" '
+		BEGIN { count = split(wanted, pair, " ") }
+		$4 == "0A" { parts = split($2, address, ":"); open[address[parts]] = 1 }
+		END {
+			for (i = 1; i < count; i += 2) if (open[pair[i]]) { printf "%s%s", comma, pair[i + 1]; comma = "," }
+		}'
+}
+
+digest_of() { if [ -f "$1" ]; then tr -d '\n' <"$1" | digest; fi; }
+
+arch() {
+	case $(uname -m) in
+	x86_64) printf amd64 ;;
+	aarch64) printf arm64 ;;
+	*) uname -m | clean ;;
+	esac
+}
+
+# One of systemd's properties of the node's unit.
+property() { printf '%s\n' "$properties" | sed -n "s/^$1=//p" | clean; }
+
+active_since() {
+	since=$(property ActiveEnterTimestamp)
+	[ "$unit_now" = active ] && [ -n "$since" ] && date -d "$since" +%s 2>/dev/null || printf 0
+}
+
+units_of_ours() {
+	systemctl list-units --all --plain --no-legend --no-pager 'rke2flow-*' 2>/dev/null |
+		awk '$3 == "active" || $3 == "activating" || $3 == "deactivating" || $3 == "reloading" { sub(/\.service$/, "", $1); print $1 }'
+}
+
+reset_state() {
+	read_reset "$reset_record"
+	[ -n "$reset_run" ] || {
+		printf null
+		return 0
+	}
+	proved=false since=false
+	if reset_proved; then proved=true; fi
+	if reset_started_since; then since=true; fi
+	printf '{"run":"%s","sha256":"%s","proved":%s,"started_since":%s}' \
+		"$(printf %s "$reset_run" | clean)" "$(printf %s "$reset_sha256" | clean)" "$proved" "$since"
+}
+
+disk_free() {
+	place=$data
+	while [ ! -d "$place" ] && [ -n "$place" ]; do place=${place%/*}; done
+	df -Pk "${place:-/}" 2>/dev/null | awk 'NR == 2 { printf "%.0f", $4 * 1024; seen = 1 } END { if (!seen) printf 0 }'
+}
+
+etcd_bytes() { { du -sk "$etcd" 2>/dev/null || :; } | awk '{ bytes = $1 * 1024 } END { printf "%.0f", bytes }'; }
+
+# `kube-apiserver` asks for a client certificate before it tells whether it is ready.
+readyz() {
+	loopback --cacert "$data/server/tls/server-ca.crt" --cert "$data/server/tls/client-kube-apiserver.crt" \
+		--key "$data/server/tls/client-kube-apiserver.key" https://127.0.0.1:6443/readyz | head -c 200 | tr '\n' ' ' | clean
+}
+
+etcd_health() { loopback http://127.0.0.1:2381/health | sed -n 's/.*"health":"\{0,1\}\([a-z]*\).*/\1/p' | clean; }
+
+# As it comes; the reader of the answer knows etcd's own form of it.
+db_info() { loopback --insecure "https://127.0.0.1:$supervisor_port/db/info" | head -c 65536 | encode; }
+
+# On a host where nothing listens nobody answers: not asking is cheaper.
+asked=$(open_ports)
+server_health='' server_readyz='' server_members=''
+if [ "$role" = server ] && [ -n "$asked" ]; then
+	server_health=$(etcd_health) server_readyz=$(readyz) server_members=$(db_info)
+fi
+properties=$(systemctl show --no-pager \
+	--property=LoadState,ActiveState,ActiveEnterTimestamp,NRestarts,UnitFileState "$unit.service" 2>/dev/null || :)
+unit_now=$(property ActiveState)
+if [ "$(property LoadState)" = not-found ]; then unit_now=''; fi
+restarts=$(property NRestarts)
+enabled=false
+if [ "$(property UnitFileState)" = enabled ]; then enabled=true; fi
+s3=false
+if [ "$(configured etcd-s3)" = true ]; then s3=true; fi
+read_claim
+
+printf '{"boot":"%s","epoch":%s,"arch":"%s","installed":"%s"' \
+	"$(boot_id | clean)" "$(date +%s)" "$(arch)" "$(installed_version)"
+printf ',"unit":"%s","unit_active_since":%s,"unit_restarts":%d,"unit_enabled":%s' \
+	"$unit_now" "$(active_since)" "${restarts:-0}" "$enabled"
+printf ',"shims":%d,"open_ports":[%s],"static_pods":%s' \
+	"$(shims | wc -l)" "$asked" "$(names_in "$data/agent/pod-manifests" | list)"
+printf ',"hold":%s,"hold_drop_in":%s,"reset_flag":%s,"etcd_name":%s,"etcd_member":%s,"tls":%s,"cred":%s' \
+	"$(flag "$hold")" "$(flag "$drop_in")" "$(flag "$reset_flag")" "$(flag "$etcd/name")" "$(flag "$etcd/member")" \
+	"$(flag "$tls")" "$(flag "$cred")"
+printf ',"shipped_charts":%d,"aside":%s' \
+	"$(names_in "$manifests" | grep -c '^rke2-.*\.yaml$' || :)" \
+	"$(cd "$data" 2>/dev/null && ls -1d server/db/*-rke2flow-* server/*-rke2flow-* 2>/dev/null | list || printf '[]')"
+printf ',"server_override":"%s","configured_server":"%s","etcd_s3":%s' "$(our_override)" "$(configured server)" "$s3"
+printf ',"etcd_health":"%s","readyz":"%s","members":"%s"' "$server_health" "$server_readyz" "$server_members"
+printf ',"token_sha256":"%s","ca_sha256":"%s"' \
+	"$(digest_of "$data/server/token")" "$(if [ -f "$tls/server-ca.crt" ]; then digest <"$tls/server-ca.crt"; fi)"
+printf ',"disk_free":%s,"etcd_bytes":%s,"claim":%s,"our_units":%s,"reset":%s}\n' \
+	"$(disk_free)" "$(etcd_bytes)" "$(claim_state)" "$(units_of_ours | list)" "$(reset_state)"
