@@ -18,6 +18,9 @@ pub use crate::plan::{Always, OnFailure, PhaseClock, Retry};
 use crate::source::{Mark, Marked, SourceText};
 use crate::value::ValueType;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use facts::mark_of;
 pub(crate) use read::Problems;
 pub use read::{parse, read};
