@@ -3,6 +3,8 @@
 //! Plain data. The engine reads names, roles and groups; the rest is for the catalogue of actions.
 
 mod read;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use std::path::PathBuf;
