@@ -15,7 +15,7 @@ pub struct Diagnostic {
     /// What is wrong; lower case, no full stop.
     pub message: String,
     /// Where, when it stands in a file.
-    pub location: Option<Location>,
+    pub location: Option<Box<Location>>,
     /// What was expected, or what to write or type instead.
     pub help: Option<String>,
 }
@@ -90,7 +90,7 @@ impl Diagnostic {
     /// Puts it at a file as a whole.
     #[must_use]
     pub fn in_file(mut self, file: impl Into<String>) -> Self {
-        self.location = Some(Location { file: file.into(), spot: None });
+        self.location = Some(Box::new(Location { file: file.into(), spot: None }));
         self
     }
 
@@ -102,7 +102,8 @@ impl Diagnostic {
         let cut = if line.chars().nth(SNIPPET_CHARS_MAX).is_some() { cut } else { 0 };
         let snippet = line.chars().skip(cut).take(SNIPPET_CHARS_MAX);
         let snippet = snippet.map(|c| if c.is_control() { ' ' } else { c }).collect();
-        self.location = Some(Location { file: source.name().to_owned(), spot: Some(Spot { place, snippet, cut }) });
+        let spot = Some(Spot { place, snippet, cut });
+        self.location = Some(Box::new(Location { file: source.name().to_owned(), spot }));
         self
     }
 }
@@ -115,7 +116,8 @@ impl fmt::Display for Diagnostic {
         };
         write!(f, "{severity}: {}", self.message)?;
         let mut margin = 1;
-        if let Some(Location { file, spot }) = &self.location {
+        if let Some(location) = &self.location {
+            let Location { file, spot } = location.as_ref();
             match spot {
                 None => write!(f, "\n --> {file}")?,
                 Some(spot) => {

@@ -78,7 +78,7 @@ fn misspelt_fields_and_roles_are_shown_with_what_was_meant() {
       = help: did you mean `Server`?
     "#);
     insta::assert_snapshot!(said("ssh: (user: 5),", ONE), @r#"
-    error: expected string
+    error: expected a text in quotes, found `5`
      --> cluster.ron:2:13
       |
     2 | ssh: (user: 5),
@@ -150,7 +150,7 @@ fn the_init_server_must_be_a_server_of_the_file_and_can_be_one_only() {
       = help: did you mean `a`?
     "#);
     insta::assert_snapshot!(said(r#"init: ["a", "b"],"#, hosts), @r#"
-    error: expected string
+    error: expected a text in quotes, found `[`
      --> cluster.ron:2:7
       |
     2 | init: ["a", "b"],

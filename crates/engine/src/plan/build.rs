@@ -7,10 +7,10 @@ use serde_json::Value;
 use super::targets::{OPERATOR_POSITION, Selection, first_unmet};
 use super::{HostEntry, NeedPlan, PhasePlan, Plan, StepPlan, params, safety};
 use crate::action::{ActionSpec, Catalogue, PlannedAction};
-use crate::cluster::{Cluster, Role, Topology};
+use crate::cluster::{Cluster, Role};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::id::HostName;
-use crate::runbook::{Need, Placed, Problems, Runbook, Step, TIMEOUT_DEFAULT, mark_of};
+use crate::runbook::{Budgets, Need, Placed, Problems, Runbook, Step, TIMEOUT_DEFAULT, mark_of};
 use crate::source::Marked;
 use crate::value::{self, Reference};
 
@@ -85,10 +85,7 @@ fn assemble<A: ActionSpec>(
     placements: Vec<Placement>,
 ) -> Plan {
     let topology = cluster.topology();
-    let of = |budget: &crate::runbook::Budgets| match topology {
-        Topology::Ha => budget.ha,
-        Topology::Single => budget.single,
-    };
+    let of = |budgets: &Budgets| budgets.of(topology);
     let phases = runbook.phases.iter().map(|phase| PhasePlan {
         id: phase.id.value.clone(),
         clock: phase.clock,

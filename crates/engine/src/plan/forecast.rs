@@ -163,12 +163,11 @@ impl Timeline<'_> {
     fn forecast(&self) -> Forecast {
         let phase = |step: usize| self.plan.steps[step].phase;
         let outage = |step: usize| self.plan.phases.get(phase(step)).is_some_and(|p| p.clock == PhaseClock::Outage);
-        let phases = self.plan.phases.iter().enumerate();
         let latest = (0..self.steps.len()).max_by_key(|&step| self.steps[step].end);
         Forecast {
             total: latest.map_or(Duration::ZERO, |step| self.steps[step].end).into(),
             outage: self.extent(outage).into(),
-            phases: self.extents(phases.map(|(_, phase)| phase.id.clone())),
+            phases: self.extents(self.plan.phases.iter().map(|phase| phase.id.clone())),
             critical_path: self.critical_path(latest.and_then(|step| self.steps[step].last)),
         }
     }

@@ -9,7 +9,7 @@ mod safety;
 mod show;
 mod targets;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

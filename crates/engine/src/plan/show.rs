@@ -60,7 +60,7 @@ fn write_step(out: &mut String, plan: &Plan, step: &StepPlan) {
         (None, [only]) => only.to_string(),
         (None, targets) => format!("{}, {}", hosts_of(targets), at_once(step)),
     };
-    line(out, format_args!("  {:<20} {places}", step.id));
+    line(out, format_args!("  {:<18} {places}", step.id.as_str()));
     if step.targets.is_empty() {
         return;
     }

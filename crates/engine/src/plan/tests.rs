@@ -286,23 +286,23 @@ fn an_offline_plan_shows_what_runs_where_in_which_order_and_how_long() {
     forecast 50s, of it outage 10s
 
     p (Before), forecast 30s
-      point operator
+      point              operator
         Touch(mark: "point")
-      hosts server-0 agent-0, all at once
+      hosts              server-0 agent-0, all at once
         Touch(mark: "${host.name}")
         Touch(mark: "again")
         after point
 
     o (Outage), forecast 10s
-      data left out: `Velero` does not hold
-      init server-0
+      data               left out: `Velero` does not hold
+      init               server-0
         done when Look(mark: "done")
         Touch(mark: "${fact.point.mark} ${fact.hosts.mark} ${host.init_address} ${run.id}")
         after the same host's hosts, data
         cannot be undone: writes
 
     q (After), forecast 10s
-      end operator
+      end                operator
         Touch(mark: "x")
         after init
         best effort, at most 45s

@@ -2,6 +2,7 @@
 
 use super::check::Names;
 use super::{Budgets, PhaseClock, Problems, Runbook};
+use crate::cluster::Topology;
 use crate::diagnostic::Diagnostic;
 use crate::duration::Span;
 
@@ -9,13 +10,16 @@ use crate::duration::Span;
 pub(super) fn check<A>(runbook: &Runbook<A>, names: &Names<'_>, edges: &[(usize, usize)], problems: &mut Problems) {
     let Some(budget) = &runbook.budget else { return };
     let follows = phase_edges(runbook, names, edges);
-    let topologies: [(&str, fn(&Budgets) -> Span); 2] =
-        [("ha", |budget| budget.ha), ("single", |budget| budget.single)];
-    for (topology, of) in topologies {
-        let (longest, path) = longest_path(runbook, &follows, of);
+    for topology in [Topology::Ha, Topology::Single] {
+        let of = |budgets: &Budgets| budgets.of(topology);
+        let (longest, path) = longest_path(runbook, &follows, topology);
         if longest > of(budget) {
             let message = format!(
-                "the phases may take {longest} one after the other, but the budget `{topology}` is {}",
+                "the phases may take {longest} one after the other, but the budget `{}` is {}",
+                match topology {
+                    Topology::Ha => "ha",
+                    Topology::Single => "single",
+                },
                 of(budget)
             );
             problems
@@ -38,11 +42,11 @@ fn phase_edges<A>(runbook: &Runbook<A>, names: &Names<'_>, edges: &[(usize, usiz
     follows
 }
 
-fn longest_path<A>(runbook: &Runbook<A>, follows: &[Vec<usize>], of: fn(&Budgets) -> Span) -> (Span, Vec<String>) {
+fn longest_path<A>(runbook: &Runbook<A>, follows: &[Vec<usize>], topology: Topology) -> (Span, Vec<String>) {
     let mut ends: Vec<(std::time::Duration, Option<usize>)> = Vec::with_capacity(follows.len());
     for (index, phase) in runbook.phases.iter().enumerate() {
         let own = match (phase.clock, &phase.budget) {
-            (PhaseClock::Outage, Some(budget)) => of(budget).get(),
+            (PhaseClock::Outage, Some(budget)) => budget.of(topology).get(),
             _ => std::time::Duration::ZERO,
         };
         let last = follows[index].iter().copied().max_by_key(|&before| ends[before].0);

@@ -12,12 +12,15 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::cluster::Topology;
 use crate::duration::Span;
 use crate::id::{HostName, PhaseId, StepId};
 pub use crate::plan::{Always, OnFailure, PhaseClock, Retry};
 use crate::source::{Mark, Marked, SourceText};
 use crate::value::ValueType;
 
+#[cfg(test)]
+mod example;
 #[cfg(test)]
 mod tests;
 
@@ -85,6 +88,16 @@ pub struct Budgets {
     pub ha: Span,
     /// With one.
     pub single: Span,
+}
+
+impl Budgets {
+    /// The one for a topology.
+    pub fn of(&self, topology: Topology) -> Span {
+        match topology {
+            Topology::Ha => self.ha,
+            Topology::Single => self.single,
+        }
+    }
 }
 
 /// What a budget measures.

@@ -45,12 +45,21 @@ fn options() -> Options {
 }
 
 fn diagnose(source: &SourceText, error: &SpannedError) -> Diagnostic {
-    let (message, help) = explain(&error.code);
-    let diagnostic = Diagnostic::error(message).at(source, place_of(source, error));
+    let place = place_of(source, error);
+    let (mut message, help) = explain(&error.code);
+    if message.starts_with("expected ") && !message.contains("found") {
+        message.push_str(&found_at(source, place));
+    }
+    let diagnostic = Diagnostic::error(message).at(source, place);
     match help {
         Some(help) => diagnostic.help(help),
         None => diagnostic,
     }
+}
+
+fn found_at(source: &SourceText, place: Place) -> String {
+    let token: String = source.line(place.line).chars().skip(place.column - 1).take(place.width).collect();
+    if token.is_empty() { String::new() } else { format!(", found `{token}`") }
 }
 
 fn explain(error: &Error) -> (String, Option<String>) {
@@ -70,6 +79,10 @@ fn explain(error: &Error) -> (String, Option<String>) {
             (format!("the field `{field}`{inside} is missing"), None)
         }
         Error::DuplicateStructField { field, .. } => (format!("the field `{field}` is given twice"), None),
+        Error::ExpectedString => ("expected a text in quotes".to_owned(), None),
+        Error::ExpectedBoolean => ("expected true or false".to_owned(), None),
+        Error::ExpectedInteger => ("expected a whole number".to_owned(), None),
+        Error::ExpectedArray => ("expected a list in `[` and `]`".to_owned(), None),
         Error::ExceededRecursionLimit => (format!("nested more than {NESTING_MAX} deep"), None),
         Error::Eof => ("the text ends too early".to_owned(), Some("a `)`, `]`, `}` or `\"` is missing".to_owned())),
         Error::TrailingCharacters => ("there is more text after the end".to_owned(), None),
