@@ -18,8 +18,10 @@ use serde::de::DeserializeOwned;
 
 use crate::answer::{ClaimAnswer, FileInfo, Files, Points, ReceiptAnswer, Staged, Survey, Tail};
 use crate::command::{ClaimCommand, ENVELOPE_VERSION, Envelope, HostCommand, Look};
+use crate::paths::HostPaths;
 use crate::point::RecoveryPoint;
-use crate::ports::{Access, AccessError, Output};
+use crate::ports::{Access, AccessError, Output, Shell};
+use crate::secret::Redactor;
 
 /// How much of an answer that makes no sense is shown.
 const SHOWN_BYTES: usize = 200;
@@ -133,23 +135,35 @@ impl Hosts {
     }
 
     fn redacted(&self, error: AccessError) -> AccessError {
-        let clean = |text: String| self.access.redactor.redact(&text);
-        match error {
-            AccessError::Unreachable { whom, why } => AccessError::Unreachable { whom, why: clean(why) },
-            AccessError::Unknown { whom, why } => AccessError::Unknown { whom, why: clean(why) },
-            AccessError::Refused { whom, why } => AccessError::Refused { whom, why: clean(why) },
-            AccessError::Nonsense { whom, why } => AccessError::Nonsense { whom, why: clean(why) },
-        }
+        redacted(&self.access.redactor, error)
     }
+}
+
+/// The error without secrets.
+pub(crate) fn redacted(redactor: &Redactor, error: AccessError) -> AccessError {
+    let clean = |text: String| redactor.redact(&text);
+    match error {
+        AccessError::Unreachable { whom, why } => AccessError::Unreachable { whom, why: clean(why) },
+        AccessError::Unknown { whom, why } => AccessError::Unknown { whom, why: clean(why) },
+        AccessError::Refused { whom, why } => AccessError::Refused { whom, why: clean(why) },
+        AccessError::Nonsense { whom, why } => AccessError::Nonsense { whom, why: clean(why) },
+    }
+}
+
+/// Everything about a host, before there is an [`Access`].
+pub(crate) async fn survey(shell: &dyn Shell, cluster: &Cluster, host: &HostName) -> Result<Survey, AccessError> {
+    let paths = HostPaths::of(cluster);
+    let envelope = envelope(cluster, &paths, host, HostCommand::Look(Look::Survey))?;
+    answer(host, &shell.run(host, &envelope).await?)
 }
 
 /// A host's own admin kubeconfig, before there is an [`Access`]. A secret.
 pub(crate) async fn kubeconfig(
-    shell: &dyn crate::ports::Shell,
+    shell: &dyn Shell,
     cluster: &Cluster,
     host: &HostName,
 ) -> Result<SecretString, AccessError> {
-    let paths = crate::paths::HostPaths::of(cluster);
+    let paths = HostPaths::of(cluster);
     let envelope = envelope(cluster, &paths, host, HostCommand::Look(Look::Kubeconfig))?;
     let output = shell.run(host, &envelope).await?;
     let tail: Tail = answer(host, &output)?;
@@ -164,7 +178,7 @@ pub(crate) async fn kubeconfig(
 
 fn envelope(
     cluster: &Cluster,
-    paths: &crate::paths::HostPaths,
+    paths: &HostPaths,
     host: &HostName,
     command: HostCommand,
 ) -> Result<Envelope, AccessError> {

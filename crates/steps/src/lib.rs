@@ -3,6 +3,7 @@
 //! `cli → steps → engine`. Actions name no transport: they speak to [`ports`]; only `access/*` names russh, kube,
 //! aws-sdk-s3 and hyper.
 
+pub mod access;
 pub mod actions;
 pub mod answer;
 pub mod catalogue;

@@ -1,0 +1,54 @@
+//! The real world: hosts over SSH, the Kubernetes API, S3, HTTP. Only here are russh, kube, aws-sdk-s3 and hyper named.
+
+pub mod http;
+pub mod kube;
+pub mod s3;
+pub mod ssh;
+
+use std::sync::Arc;
+
+use rke2flow_engine::cluster::Cluster;
+
+use self::http::HttpClient;
+use self::kube::KubeClient;
+use self::s3::S3Bucket;
+use self::ssh::{SshSettings, SshShell};
+use crate::paths::HostPaths;
+use crate::ports::{Access, AccessError, Bucket};
+use crate::secret::{MissingSecrets, Secrets};
+
+/// Why a cluster file's world cannot even be tried.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// Secrets that cannot be read; all of them.
+    #[error(transparent)]
+    Secrets(#[from] MissingSecrets),
+    /// A certificate file, an endpoint or the like that cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+}
+
+/// What [`connect`] built: the ports that actions use, and the shell itself for `trust`, `doctor` and checks before a run.
+#[derive(Clone)]
+pub struct Connected {
+    /// Everything that actions reach.
+    pub access: Access,
+    /// The same shell as in `access`, with what only SSH has.
+    pub shell: Arc<SshShell>,
+}
+
+/// Builds everything real for a cluster file. Secrets are resolved once, here; connections open when they are first used.
+pub async fn connect(cluster: Arc<Cluster>) -> Result<Connected, ConnectError> {
+    let secrets = Secrets::resolve(&cluster).await?;
+    let redactor = secrets.redactor();
+    let shell = Arc::new(SshShell::new(cluster.clone(), SshSettings::default(), crate::render::script));
+    let kube = Arc::new(KubeClient::new(cluster.clone(), shell.clone(), redactor.clone()));
+    let bucket = match &cluster.s3 {
+        Some(s3) => Some(Arc::new(S3Bucket::new(s3, &secrets)?) as Arc<dyn Bucket>),
+        None => None,
+    };
+    let http = Arc::new(HttpClient::new(cluster.health_ca.as_deref())?);
+    let paths = HostPaths::of(&cluster);
+    let access = Access { cluster, paths, shell: shell.clone(), kube, bucket, http, redactor };
+    Ok(Connected { access, shell })
+}

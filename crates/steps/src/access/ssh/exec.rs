@@ -1,0 +1,194 @@
+//! One script on one connection: sent on standard input, its output always drained and kept within limits.
+
+use std::collections::VecDeque;
+
+use russh::ChannelMsg;
+use russh::{ChannelReadHalf, ChannelWriteHalf};
+
+use super::connection::Connection;
+use super::settings::SshSettings;
+use crate::ports::{AccessError, Output};
+
+/// What every script may rely on; nothing else of the login's environment reaches it.
+const ENVIRONMENT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C";
+/// The channel number of standard error (RFC 4254, 5.2).
+const STDERR: u32 = 1;
+
+/// A script that ended, with its exit status known.
+pub(super) struct Ended {
+    pub output: Output,
+}
+
+/// Why a script has no known end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// Nothing was sent: trying again on a new connection is safe.
+    Before(String),
+    /// The other side said no to a channel, the connection itself is well.
+    Denied(String),
+    /// It was sent, and its end is not known.
+    During(String),
+    /// The other side does not let us run it.
+    Refused(String),
+}
+
+impl Broken {
+    /// Whether the connection is of no more use.
+    pub(super) fn lost(&self) -> bool {
+        matches!(self, Broken::Before(_) | Broken::During(_))
+    }
+
+    /// As an error of running something.
+    pub(super) fn during(self, whom: &str) -> AccessError {
+        let whom = whom.to_owned();
+        match self {
+            Broken::Before(why) | Broken::Denied(why) => AccessError::Unreachable { whom, why },
+            Broken::During(why) => AccessError::Unknown { whom, why },
+            Broken::Refused(why) => AccessError::Refused { whom, why },
+        }
+    }
+
+    /// As an error of reaching something through the connection.
+    pub(super) fn unreachable(self, whom: &str) -> AccessError {
+        let (Broken::Before(why) | Broken::Denied(why) | Broken::During(why) | Broken::Refused(why)) = self;
+        AccessError::Unreachable { whom: whom.to_owned(), why }
+    }
+}
+
+/// The command line that reads the script from standard input.
+pub(super) fn command_line(user: &str) -> String {
+    // `exec env -i` at once: bash reads ~/.bashrc even for a command of sshd, and what that sets must not matter.
+    let become_root = if user == "root" { "" } else { "sudo -n " };
+    format!("exec env -i {ENVIRONMENT} {become_root}sh -s")
+}
+
+/// Runs a script to its end, or says what is known.
+pub(super) async fn run(connection: &Connection, script: &str, settings: &SshSettings) -> Result<Ended, Broken> {
+    let deadline = tokio::time::Instant::now() + settings.command;
+    let late = || format!("{} other commands are still under way there", settings.sessions);
+    let permit = tokio::time::timeout_at(deadline, connection.sessions.acquire()).await;
+    let _permit = permit.map_err(|_| Broken::Denied(late()))?.expect("the semaphore is never closed");
+    let channel = connection.session().await?;
+    let (mut reading, writing) = channel.split();
+    let mut captured = Captured::new(settings);
+    let conversation = async {
+        let sending = send(&writing, connection.user.as_str(), script);
+        let receiving = captured.receive(&mut reading);
+        let (sent, ended) = tokio::join!(sending, receiving);
+        (sent, ended)
+    };
+    tokio::select! {
+        (sent, ()) = conversation => {
+            if let (Err(error), None) = (&sent, captured.exit) {
+                captured.why = format!("sending the script: {error}");
+            }
+        }
+        () = connection.until_closed() => captured.why = "the connection is gone".to_owned(),
+        () = tokio::time::sleep_until(deadline) => {
+            captured.why = format!("it did not end within {:?}", settings.command);
+            // Without this the other side keeps one of its sessions for it.
+            drop(tokio::time::timeout(settings.closed_poll, writing.close()).await);
+        }
+    }
+    captured.judge(&connection.user)
+}
+
+async fn send(writing: &ChannelWriteHalf<russh::client::Msg>, user: &str, script: &str) -> Result<(), russh::Error> {
+    writing.exec(true, command_line(user)).await?;
+    writing.data_bytes(script.as_bytes().to_vec()).await?;
+    writing.eof().await
+}
+
+/// What came back so far.
+struct Captured {
+    stdout: Vec<u8>,
+    stdout_limit: usize,
+    stderr: VecDeque<u8>,
+    stderr_limit: usize,
+    exit: Option<u32>,
+    refused: bool,
+    complete: bool,
+    why: String,
+}
+
+impl Captured {
+    fn new(settings: &SshSettings) -> Self {
+        Self {
+            stdout: Vec::new(),
+            stdout_limit: settings.stdout_bytes,
+            stderr: VecDeque::new(),
+            stderr_limit: settings.stderr_bytes,
+            exit: None,
+            refused: false,
+            complete: false,
+            why: "the connection ended without an exit status".to_owned(),
+        }
+    }
+
+    /// Drains the channel to its end: one that nobody drains blocks the whole connection (russh#730).
+    async fn receive(&mut self, reading: &mut ChannelReadHalf) {
+        while let Some(message) = reading.wait().await {
+            match message {
+                ChannelMsg::Data { data } => {
+                    let room = self.stdout_limit - self.stdout.len();
+                    self.stdout.extend_from_slice(&data[..data.len().min(room)]);
+                }
+                ChannelMsg::ExtendedData { data, ext: STDERR } => {
+                    self.stderr.extend(&data);
+                    let excess = self.stderr.len().saturating_sub(self.stderr_limit);
+                    self.stderr.drain(..excess);
+                }
+                ChannelMsg::ExitStatus { exit_status } => self.exit = Some(exit_status),
+                ChannelMsg::ExitSignal { signal_name, .. } => self.why = format!("it was killed by {signal_name:?}"),
+                ChannelMsg::Failure => {
+                    self.refused = true;
+                    return;
+                }
+                ChannelMsg::Eof => self.complete = true,
+                ChannelMsg::Close => {
+                    self.complete = true;
+                    return;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn judge(self, user: &str) -> Result<Ended, Broken> {
+        if self.refused {
+            return Err(Broken::Refused(
+                "it does not let us run commands (ForceCommand, or a restricted shell)".to_owned(),
+            ));
+        }
+        // Without the end of the output an exit status tells only half: what it printed may be cut.
+        let (Some(exit), true) = (self.exit, self.complete) else { return Err(Broken::During(self.why)) };
+        let output = Output { exit: exit.cast_signed(), stdout: self.stdout, stderr: self.stderr.into() };
+        match sudo_refusal(user, &output) {
+            Some(why) => Err(Broken::Refused(why)),
+            None => Ok(Ended { output }),
+        }
+    }
+}
+
+/// What sudo says when it does not let us, and what to do about it.
+fn sudo_refusal(user: &str, output: &Output) -> Option<String> {
+    const NOES: [&str; 6] = [
+        "a password is required",
+        "a terminal is required",
+        "interactive authentication is required",
+        "may not run sudo",
+        "is not in the sudoers file",
+        "is not allowed to execute",
+    ];
+    if user == "root" || output.exit == 0 || !output.stdout.is_empty() {
+        return None;
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let line = stderr.lines().find(|line| NOES.iter().any(|no| line.contains(no)));
+    if let Some(line) = line {
+        let rule = format!("{user} ALL=(root) NOPASSWD: /bin/sh -s");
+        return Some(format!("{} (put `{rule}` into /etc/sudoers.d/rke2flow there, by `visudo`)", line.trim()));
+    }
+    let missing = output.exit == 127 && stderr.contains("sudo");
+    missing.then(|| format!("sudo is not installed there: install it, or log in as root instead of `{user}`"))
+}
