@@ -92,12 +92,20 @@ impl Drive {
 
     pub(super) fn open_gate(&mut self, lane: usize, show: String) -> Result<(), EngineError> {
         let instance = self.ledger.state.current(lane).clone();
-        self.ledger.record(Event::GateOpened { instance: instance.clone(), show: clip(show) })?;
-        if self.gates == Gates::Yes {
-            let (who, reason) = ("--yes".to_owned(), String::new());
+        self.ledger.record(Event::GateOpened { instance, show: clip(show) })
+    }
+
+    /// Says yes at every open gate, if the person has done so beforehand. Whether there was one.
+    pub(super) fn consent_by_flag(&mut self) -> Result<bool, EngineError> {
+        if self.gates != Gates::Yes {
+            return Ok(false);
+        }
+        let open = self.ledger.state.open_gates();
+        for gate in &open {
+            let (instance, who, reason) = (gate.instance.clone(), "--yes".to_owned(), String::new());
             self.ledger.record(Event::GateDecided { instance, approved: true, who, reason })?;
         }
-        Ok(())
+        Ok(!open.is_empty())
     }
 
     pub(super) fn take_message(&mut self, message: Message) -> Result<(), EngineError> {

@@ -172,7 +172,7 @@ impl Drive {
             if *self.stop.borrow() != Stop::Run {
                 decisions.retain(|decision| matches!(decision, Decision::Record(_) | Decision::Close { .. }));
             }
-            if decisions.is_empty() {
+            if decisions.is_empty() && !self.consent_by_flag()? {
                 break;
             }
             for decision in decisions {

@@ -64,6 +64,16 @@ impl State {
         Progress { targets, begun: state.begun, done: state.done, failed: state.failed }
     }
 
+    /// Whether a phase was entered, and whether it was left.
+    pub fn phase_progress(&self, phase: usize) -> (bool, bool) {
+        (self.phases[phase].entered, self.phases[phase].left)
+    }
+
+    /// Whether nothing runs in a phase.
+    pub fn phase_is_empty(&self, phase: usize) -> bool {
+        self.phases[phase].lanes == 0
+    }
+
     /// How the run ended, when it has.
     pub fn closed(&self) -> Option<&Verdict> {
         self.run.closed.as_ref()
