@@ -7,7 +7,7 @@ use rke2flow_engine::id::Target;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::actions::Goal;
+use crate::actions::{Bound, Goal, World};
 use crate::ports::Access;
 
 macro_rules! catalogue {
@@ -41,9 +41,9 @@ macro_rules! catalogue {
         /// Every action, in the order of the reference.
         const INFOS: &[&ActionInfo] = &[$(&$name::INFO),*];
 
-        fn bind(access: &Access, name: &str, fields: &Value) -> Result<Arc<dyn Action>, String> {
+        fn bind(world: &World, name: &str, fields: &Value) -> Result<Arc<dyn Action>, String> {
             match name {
-                $(stringify!($name) => bind_one::<$name>(access, fields),)*
+                $(stringify!($name) => bind_one::<$name>(world, fields),)*
                 _ => Err(format!("there is no action `{name}`")),
             }
         }
@@ -92,13 +92,13 @@ catalogue! {
 /// The actions of this product, on one cluster.
 #[derive(Clone)]
 pub struct StepsCatalogue {
-    access: Access,
+    world: World,
 }
 
 impl StepsCatalogue {
     /// A catalogue whose actions reach the world through `access`.
     pub fn new(access: Access) -> Self {
-        Self { access }
+        Self { world: World::new(access) }
     }
 }
 
@@ -130,12 +130,12 @@ impl Catalogue for StepsCatalogue {
             (Place::Host, Target::Operator) => {
                 Err(format!("{name} runs for a host: use `on: Servers` or another selector"))
             }
-            _ => bind(&self.access, name, fields),
+            _ => bind(&self.world, name, fields),
         }
     }
 }
 
-fn bind_one<G: Goal>(_access: &Access, fields: &Value) -> Result<Arc<dyn Action>, String> {
-    let _goal: G = serde_json::from_value(fields.clone()).map_err(|error| format!("{}: {error}", G::INFO.name))?;
-    Err(format!("{} cannot be run yet", G::INFO.name))
+fn bind_one<G: Goal>(world: &World, fields: &Value) -> Result<Arc<dyn Action>, String> {
+    let goal: G = serde_json::from_value(fields.clone()).map_err(|error| format!("{}: {error}", G::INFO.name))?;
+    Ok(Bound::action(world.clone(), goal))
 }

@@ -1,10 +1,15 @@
 //! ChoosePoint: one recovery point is chosen, complete and sound.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
+use rke2flow_engine::id::HostName;
+use rke2flow_engine::value::Facts;
 use rke2flow_engine::value::{FactSpec, Param, ValueType};
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, info};
+use crate::actions::save_snapshot::is_sound;
+use crate::actions::{Goal, World, info, known};
+use crate::point::{RecoveryPoint, SnapshotRef};
 
 /// Goal: one recovery point is chosen, complete and sound.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,6 +19,7 @@ pub struct ChoosePoint {
     pub to: Param<String>,
 }
 
+#[async_trait]
 impl Goal for ChoosePoint {
     const INFO: ActionInfo = ActionInfo {
         facts: &[
@@ -30,4 +36,131 @@ impl Goal for ChoosePoint {
         changes: false,
         ..info("ChoosePoint", "one recovery point is chosen, complete and sound", Place::Operator, 5)
     };
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let wanted = known(&self.to)?;
+        let (points, silent) = kept(world).await?;
+        let points = if points.is_empty() { in_bucket(world).await? } else { points };
+        let own = points.iter().filter(|point| point.cluster == context.cluster);
+        let point = match wanted.as_str() {
+            "latest" => own.max_by_key(|point| point.taken_at),
+            name => own.filter(|point| is_meant(point, name)).max_by_key(|point| point.taken_at),
+        };
+        let Some(point) = point else { return Ok(none_found(wanted, &points, &silent)) };
+        let snapshot = match sound_snapshot(world, point).await? {
+            Ok(snapshot) => snapshot,
+            Err(found) => return Ok(Probe::Refused { expected: format!("a sound snapshot of {}", point.id), found }),
+        };
+        if let Some(found) = wrong_token(world, point).await? {
+            return Ok(Probe::Refused { expected: "the token that the snapshot was taken with".to_owned(), found });
+        }
+        Ok(Probe::Satisfied(facts(point, snapshot)))
+    }
+}
+
+/// The points that the servers keep, by id; and the servers that do not answer.
+async fn kept(world: &World) -> Result<(Vec<RecoveryPoint>, Vec<String>), Failure> {
+    let mut points: Vec<RecoveryPoint> = Vec::new();
+    let mut silent = Vec::new();
+    let servers: Vec<_> = world.cluster().servers().collect();
+    for server in &servers {
+        match world.hosts().points(&server.name).await {
+            Ok(found) => points.extend(found),
+            Err(failure) => silent.push((failure.clone(), format!("{}: {failure}", server.name))),
+        }
+    }
+    if silent.len() == servers.len()
+        && let Some((failure, _)) = silent.first()
+    {
+        return Err(failure.clone());
+    }
+    Ok((points, silent.into_iter().map(|(_, text)| text).collect()))
+}
+
+/// The largest recovery point that is read from the bucket, in bytes.
+const POINT_BYTES_MAX: usize = 1024 * 1024;
+/// How many recovery points the bucket is searched for.
+const POINTS_MAX: usize = 200;
+
+/// The points in the bucket: for servers that have lost theirs.
+async fn in_bucket(world: &World) -> Result<Vec<RecoveryPoint>, Failure> {
+    let (Some(bucket), Some(s3)) = (world.bucket(), &world.cluster().s3) else { return Ok(Vec::new()) };
+    let key = crate::actions::record_point::key_of(&s3.folder, "");
+    let prefix = key.trim_end_matches(".json");
+    let mut points = Vec::new();
+    for object in bucket.list(prefix, POINTS_MAX).await? {
+        let Some(bytes) = bucket.get(&object.key, POINT_BYTES_MAX).await? else { continue };
+        match serde_json::from_slice(&bytes) {
+            Ok(point) => points.push(point),
+            Err(error) => tracing::warn!(key = object.key, %error, "a recovery point cannot be read and is left out"),
+        }
+    }
+    Ok(points)
+}
+
+fn is_meant(point: &RecoveryPoint, name: &str) -> bool {
+    let file = |snapshot: &SnapshotRef| snapshot.path == name || snapshot.path.rsplit('/').next() == Some(name);
+    point.id == name || point.snapshots.iter().any(file)
+}
+
+fn none_found(wanted: &str, points: &[RecoveryPoint], silent: &[String]) -> Probe {
+    let known: Vec<&str> = points.iter().map(|point| point.id.as_str()).collect();
+    let mut found = match known.is_empty() {
+        true => "no recovery point at all (`rke2flow run backup` makes one)".to_owned(),
+        false => format!("{} (of this and other clusters)", known.join(", ")),
+    };
+    if !silent.is_empty() {
+        found = format!("{found}; not asked: {}", silent.join("; "));
+    }
+    Probe::Refused { expected: format!("the recovery point `{wanted}`"), found }
+}
+
+/// A snapshot of the point that is on its host as it was recorded: the restored server's own first.
+async fn sound_snapshot<'a>(
+    world: &World,
+    point: &'a RecoveryPoint,
+) -> Result<Result<&'a SnapshotRef, String>, Failure> {
+    let init = world.init()?.as_str();
+    let mut snapshots: Vec<&SnapshotRef> = point.snapshots.iter().collect();
+    snapshots.sort_by_key(|snapshot| snapshot.host != init);
+    let mut damage = Vec::new();
+    for snapshot in snapshots {
+        let host = HostName::new(snapshot.host.as_str()).map_err(|error| Failure::permanent(error.to_string()))?;
+        match world.hosts().files(&host, vec![snapshot.path.clone()]).await {
+            Ok(files) => match files.iter().find(|file| file.path == snapshot.path) {
+                Some(file) if file.sha256 == snapshot.sha256 && is_sound(file) => return Ok(Ok(snapshot)),
+                Some(_) => damage.push(format!("{} on {host} is damaged or another file", snapshot.path)),
+                None => damage.push(format!("{} is not on {host} any more", snapshot.path)),
+            },
+            Err(failure) => damage.push(failure.to_string()),
+        }
+    }
+    Ok(Err(if damage.is_empty() { "it names no snapshot".to_owned() } else { damage.join("; ") }))
+}
+
+/// A snapshot cannot be read with another token than it was taken with (DOC:datastore/backup_restore.md "Security").
+async fn wrong_token(world: &World, point: &RecoveryPoint) -> Result<Option<String>, Failure> {
+    let init = world.init()?;
+    let found = world.hosts().survey(init).await?.token_sha256;
+    Ok((found != point.token_sha256).then(|| match found.is_empty() {
+        true => format!("{init} has no token on disk"),
+        false => format!("{init} has another one (SHA-256 {found})"),
+    }))
+}
+
+fn facts(point: &RecoveryPoint, snapshot: &SnapshotRef) -> Facts {
+    Facts::from(
+        [
+            ("id", point.id.clone()),
+            ("snapshot", snapshot.path.clone()),
+            ("snapshot_host", snapshot.host.clone()),
+            ("sha256", snapshot.sha256.clone()),
+            ("taken_at", point.taken_at.to_string()),
+            ("version", point.version.clone()),
+            ("velero_backup", point.velero_backup.clone()),
+            ("sentinel_before", point.sentinel_before.clone()),
+            ("sentinel_after", point.sentinel_after.clone()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.into())),
+    )
 }

@@ -1,10 +1,14 @@
 //! ClusterVersion: every node runs this version, and nothing that rke2flow set aside is left so.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
 use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, info};
+use crate::actions::cordon::CORDONED;
+use crate::actions::unfence;
+use crate::actions::{Goal, World, info, known, unless_missing};
+use crate::kinds::Node;
 
 /// Goal: every node runs this version, and nothing that rke2flow set aside is left so.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,6 +18,7 @@ pub struct ClusterVersion {
     pub version: Param<String>,
 }
 
+#[async_trait]
 impl Goal for ClusterVersion {
     const INFO: ActionInfo = ActionInfo {
         changes: false,
@@ -24,4 +29,24 @@ impl Goal for ClusterVersion {
             2,
         )
     };
+
+    async fn probe(&self, world: &World, _context: &Context) -> Result<Probe, Failure> {
+        let version = known(&self.version)?;
+        let nodes: Vec<Node> = world.objects().list("/api/v1/nodes").await?.unwrap_or_default();
+        let mut left = Vec::new();
+        for host in &world.cluster().hosts {
+            match nodes.iter().find(|node| node.metadata.name == host.name.as_str()) {
+                None => left.push(format!("the API has no node {}", host.name)),
+                Some(node) if node.version() != version => left.push(format!("{} runs {}", host.name, node.version())),
+                Some(_) => {}
+            }
+        }
+        for node in nodes.iter().filter(|node| node.metadata.annotations.contains_key(CORDONED)) {
+            left.push(format!("{} is still cordoned by rke2flow", node.metadata.name));
+        }
+        let (plans, schedules) = unfence::left(world).await?;
+        left.extend(plans.iter().map(|plan| format!("Plan {} is still fenced", plan.metadata.name)));
+        left.extend(schedules.iter().map(|schedule| format!("Schedule {} is still paused", schedule.metadata.name)));
+        Ok(unless_missing(left))
+    }
 }

@@ -1,10 +1,12 @@
 //! Command: the given probe succeeds on the host.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
 use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, info};
+use crate::actions::{Goal, World, host_of, info, known};
+use crate::command::Change;
 
 /// Goal: the given probe succeeds on the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,6 +18,23 @@ pub struct Command {
     pub apply: Param<String>,
 }
 
+#[async_trait]
 impl Goal for Command {
     const INFO: ActionInfo = info("Command", "the given probe succeeds on the host", Place::Host, 10);
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let printed = world.hosts().script(host_of(context)?, known(&self.probe)?).await?;
+        if printed.exit == 0 {
+            return Ok(Probe::satisfied());
+        }
+        Ok(Probe::pending(format!("its probe ends with exit {}: {}", printed.exit, last_line(&printed.text))))
+    }
+
+    async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
+        world.order(context, Change::Script { script: known(&self.apply)?.clone() }).await
+    }
+}
+
+fn last_line(text: &str) -> &str {
+    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it prints nothing")
 }

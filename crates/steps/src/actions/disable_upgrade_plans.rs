@@ -1,16 +1,24 @@
 //! DisableUpgradePlans: no upgrade plan of the system-upgrade-controller acts, and none is in flight.
 
-use rke2flow_engine::action::{ActionInfo, Place};
-use rke2flow_engine::value::{FactSpec, ValueType};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
+use rke2flow_engine::value::{FactSpec, Facts, Param, ValueType};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::actions::{Goal, info};
+use crate::actions::{Goal, World, info, known, noted};
+use crate::kinds::UpgradePlan;
 
 /// Goal: no upgrade plan of the system-upgrade-controller acts, and none is in flight.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DisableUpgradePlans {}
+pub struct DisableUpgradePlans {
+    /// Waits until what is under way has ended. Not after a restore, when nothing of it is alive and its state is old.
+    #[serde(default = "wait")]
+    pub wait_for_running: Param<bool>,
+}
 
+#[async_trait]
 impl Goal for DisableUpgradePlans {
     const INFO: ActionInfo = ActionInfo {
         facts: &[FactSpec { name: "plans", kind: ValueType::List }],
@@ -21,4 +29,56 @@ impl Goal for DisableUpgradePlans {
             5,
         )
     };
+
+    async fn probe(&self, world: &World, _context: &Context) -> Result<Probe, Failure> {
+        let plans = plans(world).await?;
+        let open: Vec<String> = plans.iter().filter(|plan| !is_fenced(plan)).map(name).collect();
+        if !open.is_empty() {
+            return Ok(Probe::pending(format!("{} may act", open.join(", "))));
+        }
+        let busy = plans.iter().filter(|plan| !plan.status.applying.is_empty());
+        let busy: Vec<String> =
+            busy.map(|plan| format!("{} acts on {}", name(plan), plan.status.applying.join(", "))).collect();
+        if *known(&self.wait_for_running)? && !busy.is_empty() {
+            return Ok(Probe::InProgress(busy.join("; ")));
+        }
+        let names: Value = plans.iter().map(name).collect();
+        Ok(Probe::Satisfied(Facts::from([("plans".to_owned(), names)])))
+    }
+
+    async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
+        world.check_claim(context).await?;
+        let open: Vec<UpgradePlan> = plans(world).await?.into_iter().filter(|plan| !is_fenced(plan)).collect();
+        for plan in &open {
+            let change = json!({
+                "metadata": { "annotations": { WAS_SELECTOR: plan.spec.node_selector.to_string() } },
+                "spec": { "nodeSelector": { "matchLabels": { FENCED: context.run.as_str() } } },
+            });
+            world.objects().patch(&plan.path(), &plan.metadata, change).await?;
+        }
+        Ok(noted(format!("fenced {} plans", open.len())))
+    }
+}
+
+/// A label that no node has: a Plan that asks for it acts on nothing.
+pub(crate) const FENCED: &str = "rke2flow.io/fenced";
+/// The annotation with the node selector that a Plan had before, as JSON.
+pub(crate) const WAS_SELECTOR: &str = "rke2flow.io/was-node-selector";
+
+/// Every Plan; none when the system-upgrade-controller is not installed.
+pub(crate) async fn plans(world: &World) -> Result<Vec<UpgradePlan>, Failure> {
+    Ok(world.objects().list(UpgradePlan::ALL).await?.unwrap_or_default())
+}
+
+/// Whether a Plan can act on no node, and its original is kept.
+pub(crate) fn is_fenced(plan: &UpgradePlan) -> bool {
+    plan.spec.node_selector["matchLabels"][FENCED].is_string() && plan.metadata.annotations.contains_key(WAS_SELECTOR)
+}
+
+fn name(plan: &UpgradePlan) -> String {
+    format!("Plan {}/{}", plan.metadata.namespace, plan.metadata.name)
+}
+
+fn wait() -> Param<bool> {
+    Param::Known(true)
 }

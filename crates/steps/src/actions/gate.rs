@@ -1,10 +1,11 @@
 //! Gate: a person has said yes.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
 use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, info};
+use crate::actions::{Goal, World, info, known};
 
 /// Goal: a person has said yes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,7 +15,12 @@ pub struct Gate {
     pub show: Param<String>,
 }
 
+#[async_trait]
 impl Goal for Gate {
     const INFO: ActionInfo =
         ActionInfo { changes: false, gate: true, ..info("Gate", "a person has said yes", Place::Anywhere, 60) };
+
+    async fn probe(&self, _world: &World, _context: &Context) -> Result<Probe, Failure> {
+        Ok(Probe::pending(known(&self.show)?.clone()))
+    }
 }

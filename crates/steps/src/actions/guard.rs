@@ -1,10 +1,18 @@
 //! Guard: every precondition of the run holds; all that do not are told at once.
 
-use rke2flow_engine::action::{ActionInfo, Place};
-use rke2flow_engine::value::Param;
-use serde::{Deserialize, Serialize};
+mod evidence;
 
-use crate::actions::{Goal, info};
+use std::fmt;
+
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
+use rke2flow_engine::value::Facts;
+use rke2flow_engine::value::{FactSpec, Param, ValueType};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+use self::evidence::Evidence;
+use crate::actions::{Finding, Goal, World, info, known};
 
 /// Goal: every precondition of the run holds; all that do not are told at once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,13 +27,46 @@ pub struct Guard {
     /// Names of checks whose refusal is passed over.
     #[serde(default)]
     pub waived: Param<Vec<String>>,
+    /// Hosts that are lost: nothing is expected of them.
+    #[serde(default)]
+    pub lost: Param<Vec<String>>,
 }
 
+#[async_trait]
 impl Goal for Guard {
     const INFO: ActionInfo = ActionInfo {
+        facts: &[FactSpec { name: "checks", kind: ValueType::List }],
         changes: false,
         ..info("Guard", "every precondition of the run holds; all that do not are told at once", Place::Operator, 10)
     };
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let waived = self.waived()?;
+        let evidence = Evidence::gather(world, known(&self.lost)?).await;
+        let mut findings = Vec::new();
+        for check in &self.checks {
+            let finding = evidence.judge(world, *check, known(&self.version)?);
+            findings.push(if waived.contains(check) { finding.waived() } else { finding });
+        }
+        if findings.iter().any(Finding::failed) {
+            let expected = format!("all {} checks of step {} pass", findings.len(), context.step);
+            return Ok(Probe::Refused { expected, found: Finding::text(&findings) });
+        }
+        Ok(Probe::Satisfied(Facts::from([("checks".to_owned(), Finding::fact(&findings))])))
+    }
+}
+
+impl Guard {
+    /// A misspelt name would waive nothing, or be thought to: it is refused.
+    fn waived(&self) -> Result<BTreeSet<Check>, Failure> {
+        let read = |name: &String| {
+            serde_json::from_value(name.as_str().into()).map_err(|_| {
+                let known: Vec<String> = Check::all().iter().map(ToString::to_string).collect();
+                Failure::permanent(format!("there is no check `{name}` to waive; there are {}", known.join(", ")))
+            })
+        };
+        known(&self.waived)?.iter().map(read).collect()
+    }
 }
 
 /// A precondition. Its name in a runbook, in `--waive` and in what people read is the same.
@@ -63,5 +104,20 @@ impl Check {
             Check::VeleroRequiresS3Config,
             Check::VeleroRequiresCsi,
         ]
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Check::HostsReachable => "hosts_reachable",
+            Check::EtcdQuorum => "etcd_quorum",
+            Check::VersionSkew => "version_skew",
+            Check::DiskFree => "disk_free",
+            Check::ServerToken => "server_token",
+            Check::EtcdBackupRequiresS3Config => "etcd_backup_requires_s3_config",
+            Check::VeleroRequiresS3Config => "velero_requires_s3_config",
+            Check::VeleroRequiresCsi => "velero_requires_csi",
+        })
     }
 }

@@ -1,10 +1,18 @@
 //! Health: the cluster is healthy: servers, etcd, nodes, system pods, health URLs.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
+use rke2flow_engine::cluster::{Host, Role};
+use rke2flow_engine::value::Facts;
 use rke2flow_engine::value::{FactSpec, Param, ValueType};
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, info};
+use crate::actions::node_ready::staleness;
+use crate::actions::{Finding, Goal, LEASE_FRESH, World, info, known, moment, stamp};
+use crate::actions::{http_check, voter};
+use crate::answer::Survey;
+use crate::kinds::{Lease, Node, Workload};
 
 /// Goal: the cluster is healthy: servers, etcd, nodes, system pods, health URLs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,12 +24,125 @@ pub struct Health {
     /// Leases must be renewed after this moment, RFC 3339; empty: within the last minute.
     #[serde(default)]
     pub since: Param<String>,
+    /// Hosts that are lost: neither voters nor nodes are expected of them.
+    #[serde(default)]
+    pub lost: Param<Vec<String>>,
 }
 
+#[async_trait]
 impl Goal for Health {
     const INFO: ActionInfo = ActionInfo {
         facts: &[FactSpec { name: "checks", kind: ValueType::List }],
         changes: false,
         ..info("Health", "the cluster is healthy: servers, etcd, nodes, system pods, health URLs", Place::Operator, 20)
     };
+
+    async fn probe(&self, world: &World, _context: &Context) -> Result<Probe, Failure> {
+        let findings = self.findings(world).await?;
+        if findings.iter().any(Finding::failed) {
+            return Ok(Probe::Pending(Finding::text(&findings)));
+        }
+        Ok(Probe::Satisfied(Facts::from([("checks".to_owned(), Finding::fact(&findings))])))
+    }
+}
+
+impl Health {
+    async fn findings(&self, world: &World) -> Result<Vec<Finding>, Failure> {
+        let lost = known(&self.lost)?;
+        let alive = |host: &&Host| !lost.iter().any(|name| name == host.name.as_str());
+        let expected: Vec<&Host> = world.cluster().hosts.iter().filter(alive).collect();
+        let servers = expected.iter().copied().filter(|host| host.role == Role::Server);
+        let surveys = world.surveys(servers).await;
+        let mut findings: Vec<Finding> = surveys.iter().map(|(host, survey)| server(host, survey)).collect();
+        findings.push(voters(&surveys));
+        // Every node's clock is the judge of its own lease; the first server's stands for all of them here.
+        let now = surveys.iter().find_map(|(_, survey)| survey.as_ref().ok()).map_or(0, |survey| survey.epoch);
+        let fresh = stamp(now - LEASE_FRESH.as_secs() as i64);
+        let since = moment(&self.since)?.map_or(fresh, |since| since.max(fresh));
+        match self.nodes(world, &expected, since).await {
+            Ok(found) => findings.push(found),
+            Err(failure) => findings.push(Finding::fail("nodes", failure.to_string())),
+        }
+        findings.push(match system_pods(world).await {
+            Ok(found) => found,
+            Err(failure) => Finding::fail("system pods", failure.to_string()),
+        });
+        for url in &world.cluster().health_urls {
+            findings.push(match http_check::ask(world, url).await {
+                Ok(answer) => Finding::pass(format!("http {url}"), answer),
+                Err(why) => Finding::fail(format!("http {url}"), why),
+            });
+        }
+        Ok(findings)
+    }
+
+    /// The exact set of nodes, each Ready by its own fresh word and of the version: a count would take ghosts for nodes.
+    async fn nodes(&self, world: &World, expected: &[&Host], since: Timestamp) -> Result<Finding, Failure> {
+        let version = known(&self.version)?;
+        let nodes: Vec<Node> = world.objects().list("/api/v1/nodes").await?.unwrap_or_default();
+        let leases: Vec<Lease> = world.objects().list(Lease::NODES).await?.unwrap_or_default();
+        let mut ill = Vec::new();
+        for host in expected {
+            let name = host.name.as_str();
+            let Some(node) = nodes.iter().find(|node| node.metadata.name == name) else {
+                ill.push(format!("{name} is missing"));
+                continue;
+            };
+            let lease = leases.iter().find(|lease| lease.metadata.name == name);
+            ill.extend(staleness(lease, since).map(|why| format!("{name}: {why}")));
+            if !node.said_ready() {
+                ill.push(format!("{name} is not ready"));
+            }
+            if !version.is_empty() && node.version() != version {
+                ill.push(format!("{name} runs {}", node.version()));
+            }
+        }
+        let named = |node: &Node| world.cluster().hosts.iter().any(|host| host.name.as_str() == node.metadata.name);
+        let ghosts = nodes.iter().filter(|node| !named(node));
+        ill.extend(ghosts.map(|node| format!("{} is not in the cluster file", node.metadata.name)));
+        let suffix = if version.is_empty() { String::new() } else { format!(", all of {version}") };
+        Ok(Finding::unless_missing("nodes", format!("{}/{} ready{suffix}", expected.len(), expected.len()), ill))
+    }
+}
+
+fn server(host: &Host, survey: &Result<Survey, Failure>) -> Finding {
+    let check = format!("server {}", host.name);
+    match survey {
+        Ok(survey) => {
+            Finding::unless_missing(check, "/readyz ok, etcd healthy, voter", voter::lacks(&host.name, survey))
+        }
+        Err(failure) => Finding::fail(check, failure.to_string()),
+    }
+}
+
+/// Exactly the servers are members: a member that is gone still counts for the quorum.
+fn voters(surveys: &[(&Host, Result<Survey, Failure>)]) -> Finding {
+    let expected = surveys.len();
+    let mut ill = Vec::new();
+    for (host, survey) in surveys {
+        let Ok(survey) = survey else { continue };
+        let others = survey
+            .members
+            .iter()
+            .filter(|member| !surveys.iter().any(|(server, _)| voter::is_member_of(&member.name, &server.name)));
+        ill.extend(others.map(|member| format!("{}: {} is a member and no server", host.name, member.name)));
+        if survey.members.len() != expected {
+            ill.push(format!("{} tells of {} members instead of {expected}", host.name, survey.members.len()));
+        }
+    }
+    Finding::unless_missing("etcd members", format!("{expected} of {expected} vote"), ill)
+}
+
+/// Rollouts of kube-system, by generation: a count of running pods takes old and crashing ones for good (domain: §8).
+async fn system_pods(world: &World) -> Result<Finding, Failure> {
+    let path = |kind: &str| format!("/apis/apps/v1/namespaces/kube-system/{kind}");
+    let deployments: Vec<Workload> = world.objects().list(&path("deployments")).await?.unwrap_or_default();
+    let daemon_sets: Vec<Workload> = world.objects().list(&path("daemonsets")).await?.unwrap_or_default();
+    let mut ill: Vec<String> = deployments.iter().filter_map(Workload::deployment_lacks).collect();
+    ill.extend(daemon_sets.iter().filter_map(Workload::daemon_set_lacks));
+    let count = deployments.len() + daemon_sets.len();
+    if count == 0 {
+        ill.push("kube-system has neither Deployments nor DaemonSets".to_owned());
+    }
+    Ok(Finding::unless_missing("system pods", format!("{count} rollouts complete"), ill))
 }

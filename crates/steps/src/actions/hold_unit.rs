@@ -1,15 +1,29 @@
 //! HoldUnit: a reboot of the host does not bring its node back.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, info};
+use crate::actions::{Goal, World, info, unless_missing};
+use crate::command::Change;
 
 /// Goal: a reboot of the host does not bring its node back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HoldUnit {}
 
+#[async_trait]
 impl Goal for HoldUnit {
     const INFO: ActionInfo = info("HoldUnit", "a reboot of the host does not bring its node back", Place::Host, 2);
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let survey = world.survey(context).await?;
+        let parts = [(survey.hold, "the hold file is missing"), (survey.hold_drop_in, "the hold's drop-in is missing")];
+        let missing = parts.iter().filter(|(there, _)| !there).map(|(_, missing)| (*missing).to_owned());
+        Ok(unless_missing(missing.collect()))
+    }
+
+    async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
+        world.order(context, Change::Hold).await
+    }
 }

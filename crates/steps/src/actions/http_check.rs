@@ -1,10 +1,11 @@
 //! HttpCheck: these URLs answer 2xx or 3xx.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
 use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, info};
+use crate::actions::{Goal, World, info, known, unless_missing};
 
 /// Goal: these URLs answer 2xx or 3xx.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,7 +16,27 @@ pub struct HttpCheck {
     pub urls: Param<Vec<String>>,
 }
 
+#[async_trait]
 impl Goal for HttpCheck {
     const INFO: ActionInfo =
         ActionInfo { changes: false, ..info("HttpCheck", "these URLs answer 2xx or 3xx", Place::Operator, 5) };
+
+    async fn probe(&self, world: &World, _context: &Context) -> Result<Probe, Failure> {
+        let own = known(&self.urls)?;
+        let urls = if own.is_empty() { &world.cluster().health_urls } else { own };
+        let mut ill = Vec::new();
+        for url in urls {
+            ill.extend(ask(world, url).await.err());
+        }
+        Ok(unless_missing(ill))
+    }
+}
+
+/// Asks one URL: what it answered, or why that is not well.
+pub(crate) async fn ask(world: &World, url: &str) -> Result<String, String> {
+    match world.access().http.get(url).await {
+        Ok((status @ 200..=399, _)) => Ok(format!("HTTP {status}")),
+        Ok((status, _)) => Err(format!("{url} answers HTTP {status}")),
+        Err(error) => Err(error.to_string()),
+    }
 }

@@ -1,10 +1,12 @@
 //! InstallVersion: the binary on the host's disk is of this version.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
 use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, info};
+use crate::actions::{Goal, World, info, known};
+use crate::command::Change;
 
 /// Goal: the binary on the host's disk is of this version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,7 +19,22 @@ pub struct InstallVersion {
     pub keep_replaced: Param<bool>,
 }
 
+#[async_trait]
 impl Goal for InstallVersion {
     const INFO: ActionInfo =
         info("InstallVersion", "the binary on the host's disk is of this version", Place::Host, 10);
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let version = known(&self.version)?;
+        match world.survey(context).await?.installed {
+            installed if installed == *version => Ok(Probe::satisfied()),
+            installed if installed.is_empty() => Ok(Probe::pending("no release is installed")),
+            installed => Ok(Probe::pending(format!("{installed} is installed"))),
+        }
+    }
+
+    async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
+        let (version, keep_replaced) = (known(&self.version)?.clone(), *known(&self.keep_replaced)?);
+        world.order(context, Change::InstallVersion { version, keep_replaced }).await
+    }
 }

@@ -1,11 +1,14 @@
 //! KillNode: nothing of the node runs: unit, containers, ports.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
 use rke2flow_engine::duration::Span;
 use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, info};
+use crate::actions::{Goal, World, info, known, unless_missing};
+use crate::answer::Survey;
+use crate::command::Change;
 
 /// Goal: nothing of the node runs: unit, containers, ports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,11 +19,40 @@ pub struct KillNode {
     pub grace: Param<Span>,
 }
 
+#[async_trait]
 impl Goal for KillNode {
     const INFO: ActionInfo = ActionInfo {
         stops_etcd_member: true,
         ..info("KillNode", "nothing of the node runs: unit, containers, ports", Place::Host, 20)
     };
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        Ok(unless_missing(what_runs(&world.survey(context).await?)))
+    }
+
+    async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
+        let grace_seconds = u32::try_from(known(&self.grace)?.get().as_secs()).unwrap_or(u32::MAX);
+        world.order(context, Change::KillNode { grace_seconds }).await
+    }
+}
+
+/// What of a node still runs. Containers outlive the unit (R2#963), so the unit alone proves nothing.
+pub(crate) fn what_runs(survey: &Survey) -> Vec<String> {
+    let mut running = Vec::new();
+    if !matches!(survey.unit.as_str(), "inactive" | "failed" | "") {
+        running.push(format!("the unit is {}", survey.unit));
+    }
+    if survey.shims > 0 {
+        running.push(format!("{} containers run", survey.shims));
+    }
+    if !survey.open_ports.is_empty() {
+        let ports = survey.open_ports.iter().map(u16::to_string).collect::<Vec<_>>();
+        running.push(format!("somebody listens on {}", ports.join(", ")));
+    }
+    // A manifest that is left would be started again by the next kubelet, before anything else is.
+    let control_plane = |name: &&String| name.starts_with("etcd") || name.starts_with("kube-apiserver");
+    running.extend(survey.static_pods.iter().filter(control_plane).map(|name| format!("{name} is still there")));
+    running
 }
 
 fn default_grace() -> Param<Span> {

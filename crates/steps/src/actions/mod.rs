@@ -1,8 +1,7 @@
 //! The catalogue's actions, one file each: its fields, its probe, its apply, its tests.
 
-use rke2flow_engine::action::{ActionInfo, Place};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+mod finding;
+mod world;
 
 pub mod choose_point;
 pub mod clean_up;
@@ -41,10 +40,63 @@ pub mod velero_backup;
 pub mod verify_restored;
 pub mod voter;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rke2flow_engine::action::{Action, ActionInfo, Applied, Context, Failure, Place, Probe, Receipt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub(crate) use finding::Finding;
+pub(crate) use world::{LEASE_FRESH, World, host_of, known, moment, stamp};
+
 /// One kind of goal: what the engine knows about it, and how it is looked at and reached.
+#[async_trait]
 pub trait Goal: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What the engine must know before it runs one.
     const INFO: ActionInfo;
+
+    /// See [`Action::probe`].
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure>;
+
+    /// See [`Action::apply`]. An action that changes nothing has none.
+    async fn apply(&self, _world: &World, context: &Context) -> Result<Applied, Failure> {
+        Err(Failure::permanent(format!("{} changes nothing, so it cannot be applied", context.instance)))
+    }
+
+    /// See [`Action::steady`].
+    fn steady(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// A goal on a world: what the engine runs.
+pub(crate) struct Bound<G> {
+    world: World,
+    goal: G,
+}
+
+impl<G: Goal> Bound<G> {
+    /// Binds a goal to the world that it is reached in.
+    pub fn action(world: World, goal: G) -> Arc<dyn Action> {
+        Arc::new(Self { world, goal })
+    }
+}
+
+#[async_trait]
+impl<G: Goal> Action for Bound<G> {
+    async fn probe(&self, context: &Context) -> Result<Probe, Failure> {
+        self.goal.probe(&self.world, context).await
+    }
+
+    async fn apply(&self, context: &Context) -> Result<Applied, Failure> {
+        self.goal.apply(&self.world, context).await
+    }
+
+    fn steady(&self) -> Duration {
+        self.goal.steady()
+    }
 }
 
 /// The common case: it changes something, leaves no facts, is no gate and stops no etcd member.
@@ -60,4 +112,19 @@ pub(crate) const fn info(name: &'static str, goal: &'static str, place: Place, t
         gate: false,
         typical_seconds,
     }
+}
+
+/// What an apply did through a detached order.
+pub(crate) fn ordered(receipt: Receipt) -> Applied {
+    Applied { receipt: Some(receipt), note: String::new() }
+}
+
+/// What an apply did otherwise, in one line.
+pub(crate) fn noted(note: impl Into<String>) -> Applied {
+    Applied { receipt: None, note: note.into() }
+}
+
+/// Satisfied when nothing is missing, pending with everything that is.
+pub(crate) fn unless_missing(missing: Vec<String>) -> Probe {
+    if missing.is_empty() { Probe::satisfied() } else { Probe::pending(missing.join("; ")) }
 }

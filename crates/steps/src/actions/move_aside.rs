@@ -1,9 +1,12 @@
 //! MoveAside: these parts of the node's data directory are out of the way, and kept.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, info};
+use crate::actions::{Goal, World, host_of, info};
+use crate::answer::Survey;
+use crate::command::Change;
 use crate::command::NodePart;
 
 /// Goal: these parts of the node's data directory are out of the way, and kept.
@@ -14,7 +17,45 @@ pub struct MoveAside {
     pub parts: Vec<NodePart>,
 }
 
+#[async_trait]
 impl Goal for MoveAside {
     const INFO: ActionInfo =
         info("MoveAside", "these parts of the node's data directory are out of the way, and kept", Place::Host, 3);
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let survey = world.survey(context).await?;
+        let left: Vec<&str> = self.parts.iter().filter_map(|part| in_the_way(world, context, &survey, *part)).collect();
+        if left.is_empty() {
+            return Ok(Probe::satisfied());
+        }
+        Ok(Probe::pending(format!("{} in the way", left.join(", "))))
+    }
+
+    async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
+        let survey = world.survey(context).await?;
+        let running = crate::actions::kill_node::what_runs(&survey);
+        if !running.is_empty() {
+            let what = format!("cannot move the data of {} aside while its node runs", host_of(context)?);
+            return Err(Failure::permanent(what).observed(running.join("; ")));
+        }
+        world.order(context, Change::MoveAside { parts: self.parts.clone() }).await
+    }
+}
+
+/// The name of a part that is still where it was. What this run has moved aside once stays done: what is in its place
+/// again was put there by the reset or by the join, and moving that away would lose the cluster (R2#6310).
+fn in_the_way(world: &World, context: &Context, survey: &Survey, part: NodePart) -> Option<&'static str> {
+    let paths = &world.access().paths;
+    let aside = paths.aside(part, &context.run);
+    let below = aside.strip_prefix(&format!("{}/", paths.data)).unwrap_or(&aside);
+    if survey.aside.iter().any(|moved| moved == below || *moved == aside) {
+        return None;
+    }
+    let (there, name) = match part {
+        NodePart::Etcd => (survey.etcd_name || survey.etcd_member, "server/db/etcd"),
+        NodePart::Tls => (survey.tls, "server/tls"),
+        NodePart::Cred => (survey.cred, "server/cred"),
+        NodePart::ShippedCharts => (survey.shipped_charts > 0, "server/manifests/rke2-*.yaml"),
+    };
+    there.then_some(name)
 }

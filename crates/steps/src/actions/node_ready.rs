@@ -1,10 +1,13 @@
 //! NodeReady: the node is Ready by its own fresh word.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
 use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, info};
+use crate::actions::{Goal, LEASE_FRESH, World, host_of, info, moment, stamp};
+use crate::kinds::Lease;
 
 /// Goal: the node is Ready by its own fresh word.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,7 +18,35 @@ pub struct NodeReady {
     pub newer_than: Param<String>,
 }
 
+#[async_trait]
 impl Goal for NodeReady {
     const INFO: ActionInfo =
         ActionInfo { changes: false, ..info("NodeReady", "the node is Ready by its own fresh word", Place::Host, 30) };
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let host = host_of(context)?;
+        let since = match moment(&self.newer_than)? {
+            Some(since) => since,
+            None => stamp(world.hosts().survey(host).await?.epoch - LEASE_FRESH.as_secs() as i64),
+        };
+        let (node, lease) = world.node(host).await?;
+        let Some(node) = node else { return Ok(Probe::pending("the API has no such node")) };
+        if let Some(stale) = staleness(lease.as_ref(), since) {
+            return Ok(Probe::pending(stale));
+        }
+        if !node.said_ready() {
+            return Ok(Probe::pending("the node says that it is not ready"));
+        }
+        Ok(Probe::satisfied())
+    }
+}
+
+/// Why a node's lease is not its fresh word. After a restore everything else that the API knows of a node may come
+/// from the snapshot, `Ready` included (R2#2652).
+pub(crate) fn staleness(lease: Option<&Lease>, since: Timestamp) -> Option<String> {
+    match lease.and_then(|lease| lease.spec.renew_time) {
+        None => Some("the node has no lease".to_owned()),
+        Some(renewed) if renewed <= since => Some(format!("the node's last sign of life is of {renewed}")),
+        Some(_) => None,
+    }
 }

@@ -1,19 +1,23 @@
 //! PointAt: the server's `server:` points at the restored server; the restored server's own is empty.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
 use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, info};
+use crate::actions::{Goal, World, host_of, info, known};
+use crate::answer::server_override;
+use crate::command::Change;
 
 /// Goal: the server's `server:` points at the restored server; the restored server's own is empty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PointAt {
-    /// Name of the restored server, or a URL.
+    /// Name of the restored server, or the URL of its supervisor.
     pub server: Param<String>,
 }
 
+#[async_trait]
 impl Goal for PointAt {
     const INFO: ActionInfo = info(
         "PointAt",
@@ -21,4 +25,39 @@ impl Goal for PointAt {
         Place::Host,
         2,
     );
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let wanted = server_override(&context.run, self.url(world, context)?.as_deref());
+        match world.survey(context).await?.server_override {
+            found if found == wanted => Ok(Probe::satisfied()),
+            found if found.is_empty() => Ok(Probe::pending("there is no drop-in for `server:`")),
+            found => Ok(Probe::pending(format!("the drop-in for `server:` is `{found}`"))),
+        }
+    }
+
+    async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
+        let server = self.url(world, context)?;
+        world.order(context, Change::PointAt { server }).await
+    }
+}
+
+impl PointAt {
+    /// `None` on the restored server itself: a reset refuses while `server:` is set (R2#3178).
+    fn url(&self, world: &World, context: &Context) -> Result<Option<String>, Failure> {
+        let server = known(&self.server)?;
+        if server.starts_with("https://") {
+            return Ok(Some(server.clone()));
+        }
+        if server == host_of(context)?.as_str() {
+            return Ok(None);
+        }
+        let host = world.cluster().hosts.iter().find(|host| host.name.as_str() == server);
+        let host =
+            host.ok_or_else(|| Failure::permanent(format!("there is no host `{server}` in the cluster file")))?;
+        let address = match host.address.contains(':') {
+            true => format!("[{}]", host.address),
+            false => host.address.clone(),
+        };
+        Ok(Some(format!("https://{address}:{}", world.access().paths.supervisor_port)))
+    }
 }

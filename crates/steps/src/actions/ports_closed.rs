@@ -1,10 +1,11 @@
 //! PortsClosed: nobody listens on these ports of the host.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
 use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, info};
+use crate::actions::{Goal, World, host_of, info, known};
 
 /// Goal: nobody listens on these ports of the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,9 +15,29 @@ pub struct PortsClosed {
     pub ports: Param<Vec<u16>>,
 }
 
+#[async_trait]
 impl Goal for PortsClosed {
     const INFO: ActionInfo = ActionInfo {
         changes: false,
         ..info("PortsClosed", "nobody listens on these ports of the host", Place::Host, 2)
     };
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let ports = known(&self.ports)?;
+        let supervisor = world.access().paths.supervisor_port;
+        if let Some(port) = ports.iter().find(|port| **port != supervisor && !SURVEYED.contains(port)) {
+            let surveyed = format!("2379, 2380, 6443 and {supervisor}");
+            return Err(Failure::permanent(format!("port {port} is not looked at: only {surveyed} are")));
+        }
+        let survey = world.survey(context).await?;
+        let open: Vec<String> =
+            survey.open_ports.iter().filter(|port| ports.contains(port)).map(u16::to_string).collect();
+        if open.is_empty() {
+            return Ok(Probe::satisfied());
+        }
+        Ok(Probe::pending(format!("{} still listens on {}", host_of(context)?, open.join(", "))))
+    }
 }
+
+/// The ports that a host tells about, besides its supervisor's.
+const SURVEYED: [u16; 3] = [2379, 2380, 6443];

@@ -1,44 +1,32 @@
 //! RecordPoint: the server keeps the recovery point of this run.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
+use rke2flow_engine::id::HostName;
+use rke2flow_engine::value::Facts;
 use rke2flow_engine::value::{FactSpec, Param, ValueType};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-use crate::actions::{Goal, info};
+use crate::actions::save_snapshot;
+use crate::actions::sentinel;
+use crate::actions::velero_backup;
+use crate::actions::{Goal, World, host_of, info, known};
+use crate::answer::FileInfo;
+use crate::command::Change;
+use crate::kinds::{AnyKind, Node, VeleroEnd};
+use crate::point::{NodeRecord, RecoveryPoint, SnapshotRef};
 
 /// Goal: the server keeps the recovery point of this run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordPoint {
-    /// The version that the cluster runs.
-    pub version: Param<String>,
-    /// The version that it is about to run; empty for a plain backup.
+    /// The version that the cluster is about to run; empty for a plain backup.
     #[serde(default)]
     pub before_version: Param<String>,
-    /// The server that has the snapshot.
-    pub host: Param<String>,
-    /// The snapshot's path there.
-    pub path: Param<String>,
-    /// Its bytes.
-    pub size: Param<u64>,
-    /// Its SHA-256.
-    pub sha256: Param<String>,
-    /// Its key in the bucket; empty: not there.
-    #[serde(default)]
-    pub s3_key: Param<String>,
-    /// When it was taken, RFC 3339.
-    pub taken_at: Param<String>,
-    /// UID of the sentinel written before it.
-    #[serde(default)]
-    pub sentinel_before: Param<String>,
-    /// Name of the sentinel written after it.
-    #[serde(default)]
-    pub sentinel_after: Param<String>,
-    /// The Velero backup that belongs to it; empty: none.
-    #[serde(default)]
-    pub velero_backup: Param<String>,
 }
 
+#[async_trait]
 impl Goal for RecordPoint {
     const INFO: ActionInfo = ActionInfo {
         facts: &[
@@ -47,4 +35,141 @@ impl Goal for RecordPoint {
         ],
         ..info("RecordPoint", "the server keeps the recovery point of this run", Place::Host, 3)
     };
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let host = host_of(context)?;
+        let points = world.hosts().points(host).await?;
+        let Some(point) = points.iter().rev().find(|point| point.id == context.run.as_str()) else {
+            return Ok(Probe::pending("the host keeps no recovery point of this run"));
+        };
+        for snapshot in &point.snapshots {
+            if let Some(why) = damage(world, snapshot).await? {
+                return Ok(Probe::Pending(why));
+            }
+        }
+        if let Some(key) = bucket_key(world, host, &point.id)?
+            && let Some(bucket) = world.bucket()
+            && bucket.head(&key).await?.is_none()
+        {
+            return Ok(Probe::pending("the bucket keeps no recovery point of this run"));
+        }
+        Ok(Probe::Satisfied(Facts::from([
+            ("id".to_owned(), point.id.clone().into()),
+            ("version".to_owned(), point.version.clone().into()),
+        ])))
+    }
+
+    async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
+        let host = host_of(context)?;
+        let point = self.point(world, context).await?;
+        if let Some(key) = bucket_key(world, host, &point.id)?
+            && let Some(bucket) = world.bucket()
+        {
+            world.check_claim(context).await?;
+            let text = serde_json::to_vec_pretty(&point).expect("a recovery point is plain data");
+            bucket.put(&key, text, BTreeMap::new()).await?;
+        }
+        world.order(context, Change::WritePoint { point: Box::new(point) }).await
+    }
+}
+
+/// What a recovery point says it is.
+const SCHEMA: &str = "rke2flow.dev/recovery-point/v1";
+
+impl RecordPoint {
+    /// Put together from the world alone, so that it can be written again at any time of the run.
+    async fn point(&self, world: &World, context: &Context) -> Result<RecoveryPoint, Failure> {
+        let mut files = snapshots(world, context).await?;
+        files.sort_by_key(|(host, file)| (host != host_of(context).unwrap_or(host), file.path.clone()));
+        let Some((owner, newest)) = files.iter().max_by_key(|(_, file)| save_snapshot::taken_at(file)) else {
+            return Err(Failure::permanent("there is no sound etcd snapshot of this run to record"));
+        };
+        let nodes: Vec<Node> = world.objects().list("/api/v1/nodes").await?.unwrap_or_default();
+        let node = nodes.iter().find(|node| node.metadata.name == owner.as_str());
+        let node = node.ok_or_else(|| Failure::transient(format!("the API has no node {owner}")))?;
+        let survey = world.hosts().survey(owner).await?;
+        let before = sentinel::name(&context.run, sentinel::Which::Before);
+        let Some(sentinel_before) = world.objects().get::<AnyKind>(&sentinel::path(&before)).await? else {
+            return Err(Failure::permanent(format!("there is no sentinel {before} to recognise the snapshot by")));
+        };
+        let mut recorded = Vec::new();
+        for (host, file) in &files {
+            recorded.push(reference(world, host, file).await?);
+        }
+        Ok(RecoveryPoint {
+            schema: SCHEMA.to_owned(),
+            id: context.run.to_string(),
+            cluster: context.cluster.clone(),
+            taken_at: save_snapshot::taken_at(newest),
+            version: node.version().to_owned(),
+            before_version: known(&self.before_version)?.clone(),
+            snapshots: recorded,
+            token_sha256: survey.token_sha256,
+            ca_sha256: survey.ca_sha256,
+            sentinel_before: sentinel_before.metadata.uid,
+            sentinel_after: sentinel::name(&context.run, sentinel::Which::After),
+            velero_backup: velero_backup_of(world, context).await?,
+            nodes: nodes.iter().map(record_of).collect(),
+        })
+    }
+}
+
+/// The sound snapshots of this run on every server that answers.
+async fn snapshots(world: &World, context: &Context) -> Result<Vec<(HostName, FileInfo)>, Failure> {
+    let prefix = format!("{}-", save_snapshot::name(context));
+    let mut found = Vec::new();
+    for server in world.cluster().servers() {
+        let files = world.hosts().snapshots(&server.name, &prefix).await?;
+        found.extend(files.into_iter().filter(save_snapshot::is_sound).map(|file| (server.name.clone(), file)));
+    }
+    Ok(found)
+}
+
+async fn reference(world: &World, host: &HostName, file: &FileInfo) -> Result<SnapshotRef, Failure> {
+    let s3_key = save_snapshot::key_in_bucket(world, host, file).await?.unwrap_or_default();
+    let (path, sha256) = (file.path.clone(), file.sha256.clone());
+    Ok(SnapshotRef { host: host.to_string(), path, size: file.size, sha256, s3_key })
+}
+
+async fn velero_backup_of(world: &World, context: &Context) -> Result<String, Failure> {
+    let backups = velero_backup::of_run(world, context.run.as_str()).await?;
+    let done = backups.into_iter().find(|backup| backup.end() == VeleroEnd::Completed);
+    Ok(done.map(|backup| backup.metadata.name).unwrap_or_default())
+}
+
+fn record_of(node: &Node) -> (String, NodeRecord) {
+    let taint = |taint: &crate::kinds::Taint| format!("{}={}:{}", taint.key, taint.value, taint.effect);
+    let record = NodeRecord {
+        labels: node.metadata.labels.clone(),
+        taints: node.spec.taints.iter().map(taint).collect(),
+        unschedulable: node.spec.unschedulable,
+    };
+    (node.metadata.name.clone(), record)
+}
+
+/// Why a recorded snapshot is no way back any more.
+async fn damage(world: &World, snapshot: &SnapshotRef) -> Result<Option<String>, Failure> {
+    let host = HostName::new(snapshot.host.as_str()).map_err(|error| Failure::permanent(error.to_string()))?;
+    let files = world.hosts().files(&host, vec![snapshot.path.clone()]).await?;
+    Ok(match files.iter().find(|file| file.path == snapshot.path) {
+        Some(file) if file.sha256 == snapshot.sha256 => None,
+        Some(_) => Some(format!("{} on {host} is not what was recorded", snapshot.path)),
+        None => Some(format!("{} is not on {host} any more", snapshot.path)),
+    })
+}
+
+/// Where the bucket keeps the point: written once, by the step on the restored server. The directory is the one that
+/// RKE2 keeps metadata in, so that it is not taken for a snapshot (K3S pkg/etcd/s3/s3.go).
+fn bucket_key(world: &World, host: &HostName, id: &str) -> Result<Option<String>, Failure> {
+    match &world.cluster().s3 {
+        Some(s3) if world.init()? == host => Ok(Some(key_of(&s3.folder, id))),
+        _ => Ok(None),
+    }
+}
+
+/// The key of a recovery point below the snapshots' folder.
+pub(crate) fn key_of(folder: &str, id: &str) -> String {
+    let folder = folder.trim_matches('/');
+    let separator = if folder.is_empty() { "" } else { "/" };
+    format!("{folder}{separator}.metadata/rke2flow-{id}.json")
 }

@@ -1,10 +1,16 @@
 //! RestoreVolumes: Velero has restored these namespaces from the backup.
 
-use rke2flow_engine::action::{ActionInfo, Place};
-use rke2flow_engine::value::{FactSpec, Param, ValueType};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
+use rke2flow_engine::value::{FactSpec, Facts, Param, ValueType};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use crate::actions::{Goal, info};
+use crate::actions::pause_schedules::{collection, list};
+use crate::actions::velero_backup::adopt;
+use crate::actions::{Goal, World, info, known, noted};
+use crate::kinds::{LABEL_RUN, LABEL_STEP, VeleroEnd, VeleroJob};
+use crate::objects::Created;
 
 /// Goal: Velero has restored these namespaces from the backup.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,9 +22,86 @@ pub struct RestoreVolumes {
     pub namespaces: Param<Vec<String>>,
 }
 
+#[async_trait]
 impl Goal for RestoreVolumes {
     const INFO: ActionInfo = ActionInfo {
         facts: &[FactSpec { name: "restores", kind: ValueType::List }],
         ..info("RestoreVolumes", "Velero has restored these namespaces from the backup", Place::Operator, 180)
     };
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let restores: Vec<VeleroJob> = list(world, "restores").await?;
+        let own = name(context);
+        let of_run = |restore: &&VeleroJob| restore.metadata.run() == Some(context.run.as_str());
+        for restore in restores.iter().filter(of_run) {
+            let name = &restore.metadata.name;
+            match restore.end() {
+                VeleroEnd::Completed => return self.judge(world, name).await,
+                VeleroEnd::Running(phase) => return Ok(Probe::InProgress(format!("{name} is {phase}"))),
+                VeleroEnd::Failed(why) if *name == own => {
+                    let next = format!("velero restore describe {name} --details");
+                    return Err(Failure::permanent(format!("restore {name} failed")).observed(why).next(next));
+                }
+                VeleroEnd::Failed(_) => {}
+            }
+        }
+        Ok(Probe::pending(format!("there is no restore {own}")))
+    }
+
+    async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
+        world.check_claim(context).await?;
+        let (namespaces, backup) = (known(&self.namespaces)?, known(&self.backup)?);
+        if namespaces.is_empty() || backup.is_empty() {
+            return Err(Failure::permanent("a restore needs a backup and at least one namespace"));
+        }
+        let (Some(collection), Some(velero)) = (collection(world, "restores"), &world.cluster().velero) else {
+            return Err(Failure::permanent("the cluster file has no `velero`"));
+        };
+        let name = name(context);
+        let body = json!({
+            "apiVersion": "velero.io/v1", "kind": "Restore",
+            "metadata": {
+                "name": name, "namespace": velero.namespace,
+                "labels": { LABEL_RUN: context.run.as_str(), LABEL_STEP: context.step.as_str() },
+            },
+            "spec": { "backupName": backup, "includedNamespaces": namespaces, "existingResourcePolicy": "none" },
+        });
+        match world.objects().create(&collection, body).await? {
+            Created::New(_) => Ok(noted(format!("created restore {name}; volumes that exist are left as they are"))),
+            Created::Exists => adopt(world, context, &format!("{collection}/{name}")).await,
+        }
+    }
+}
+
+impl RestoreVolumes {
+    /// Velero says `Completed` although it restores nothing into a volume that exists (velero#9925): only the number
+    /// of restored volumes tells.
+    async fn judge(&self, world: &World, restore: &str) -> Result<Probe, Failure> {
+        let (namespaces, backup) = (known(&self.namespaces)?, known(&self.backup)?);
+        let saved: Vec<VeleroJob> = list(world, "podvolumebackups").await?;
+        let saved = saved.iter().filter(|volume| {
+            labelled(volume, "velero.io/backup-name", backup) && namespaces.contains(&volume.spec.pod.namespace)
+        });
+        let restored: Vec<VeleroJob> = list(world, "podvolumerestores").await?;
+        let restored = restored
+            .iter()
+            .filter(|volume| labelled(volume, "velero.io/restore-name", restore) && volume.status.phase == "Completed");
+        let (planned, restored) = (saved.count(), restored.count());
+        if restored < planned {
+            let what = format!("restore {restore} is complete, but {restored} of {planned} volumes were restored");
+            return Err(Failure::permanent(what)
+                .observed("Velero leaves volumes that exist as they are")
+                .next("remove the workloads and claims of these namespaces, then restore them from the backup"));
+        }
+        Ok(Probe::Satisfied(Facts::from([("restores".to_owned(), vec![restore].into())])))
+    }
+}
+
+fn labelled(volume: &VeleroJob, label: &str, value: &str) -> bool {
+    volume.metadata.labels.get(label).is_some_and(|found| found == value)
+}
+
+/// A restore that failed is never run again under its name.
+fn name(context: &Context) -> String {
+    format!("rf-{}-data-a{}", context.run, context.attempt.max(1))
 }

@@ -1,10 +1,17 @@
 //! RunningVersion: the node runs this version: kubelet, static pods, API server and etcd member.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
+use rke2flow_engine::cluster::{Distribution, Role};
+use rke2flow_engine::id::HostName;
+use rke2flow_engine::value::Facts;
 use rke2flow_engine::value::{FactSpec, Param, ValueType};
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, info};
+use crate::actions::node_ready::staleness;
+use crate::actions::voter;
+use crate::actions::{Goal, LEASE_FRESH, World, host_of, info, known, stamp, unless_missing};
+use crate::kinds::Pod;
 
 /// Goal: the node runs this version: kubelet, static pods, API server and etcd member.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,6 +21,7 @@ pub struct RunningVersion {
     pub version: Param<String>,
 }
 
+#[async_trait]
 impl Goal for RunningVersion {
     const INFO: ActionInfo = ActionInfo {
         facts: &[FactSpec { name: "version", kind: ValueType::Version }],
@@ -25,4 +33,59 @@ impl Goal for RunningVersion {
             30,
         )
     };
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let (host, version) = (host_of(context)?, known(&self.version)?);
+        let survey = world.hosts().survey(host).await?;
+        if survey.unit != "active" {
+            let state = if survey.unit.is_empty() { "missing" } else { &survey.unit };
+            return Ok(Probe::pending(format!("the unit is {state}")));
+        }
+        let (node, lease) = match world.node(host).await {
+            Ok(seen) => seen,
+            Err(failure) => return Ok(Probe::pending(format!("the API does not tell: {failure}"))),
+        };
+        let Some(node) = node else { return Ok(Probe::pending("the API has no such node")) };
+        let fresh = stamp(survey.epoch - LEASE_FRESH.as_secs() as i64).max(stamp(survey.unit_active_since));
+        let mut lacks: Vec<String> = staleness(lease.as_ref(), fresh).into_iter().collect();
+        if node.version() != version {
+            lacks.push(format!("the node runs {}", node.version()));
+        }
+        if !node.said_ready() {
+            lacks.push("the node says that it is not ready".to_owned());
+        }
+        if world.entry(host)?.role == Role::Server {
+            lacks.extend(voter::lacks(host, &survey));
+            lacks.extend(old_static_pods(world, host, version).await?);
+        }
+        Ok(match unless_missing(lacks) {
+            Probe::Satisfied(_) => Probe::Satisfied(Facts::from([("version".to_owned(), version.clone().into())])),
+            other => other,
+        })
+    }
+}
+
+/// Static pods of Kubernetes itself; etcd and the cloud controller have versions of their own.
+const STATIC_PODS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
+/// Static pods that are not of this version yet: the kubelet's version flips before they do (R2#8269).
+async fn old_static_pods(world: &World, host: &HostName, version: &str) -> Result<Vec<String>, Failure> {
+    if world.cluster().distribution == Distribution::K3s {
+        return Ok(Vec::new());
+    }
+    // Image tags have no `+`: rancher/hardened-kubernetes:v1.33.4-rke2r1-build20250814.
+    let tag = version.replace('+', "-");
+    let mut old = Vec::new();
+    for name in STATIC_PODS {
+        let path = format!("{}/{name}-{host}", Pod::SYSTEM);
+        match world.objects().get::<Pod>(&path).await? {
+            None => old.push(format!("there is no pod {name}-{host}")),
+            Some(pod) => {
+                let images = pod.spec.containers.iter().map(|container| container.image.as_str());
+                let strange = images.filter(|image| !image.contains(&tag)).map(|image| format!("{name} is {image}"));
+                old.extend(strange);
+            }
+        }
+    }
+    Ok(old)
 }

@@ -1,10 +1,13 @@
 //! StageSnapshot: an uncompressed, sound copy of the snapshot is staged on the host.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
+use rke2flow_engine::value::Facts;
 use rke2flow_engine::value::{FactSpec, Param, ValueType};
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, info};
+use crate::actions::{Goal, World, host_of, info, known};
+use crate::command::Change;
 
 /// Goal: an uncompressed, sound copy of the snapshot is staged on the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,6 +19,7 @@ pub struct StageSnapshot {
     pub sha256: Param<String>,
 }
 
+#[async_trait]
 impl Goal for StageSnapshot {
     const INFO: ActionInfo = ActionInfo {
         facts: &[
@@ -24,4 +28,56 @@ impl Goal for StageSnapshot {
         ],
         ..info("StageSnapshot", "an uncompressed, sound copy of the snapshot is staged on the host", Place::Host, 10)
     };
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let to = self.to(world, context)?;
+        let files = world.hosts().files(host_of(context)?, vec![to.clone()]).await?;
+        let Some(copy) = files.iter().find(|file| file.path == to) else {
+            return Ok(Probe::pending("the snapshot is not staged"));
+        };
+        if !copy.trailer {
+            return Ok(Probe::pending("the staged copy is damaged: its checksum does not fit"));
+        }
+        if !is_zip(known(&self.file)?) && copy.sha256 != *known(&self.sha256)? {
+            return Ok(Probe::pending("the staged copy is another snapshot"));
+        }
+        Ok(Probe::Satisfied(Facts::from([
+            ("staged_path".to_owned(), to.into()),
+            ("staged_sha256".to_owned(), copy.sha256.clone().into()),
+        ])))
+    }
+
+    async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
+        let (file, sha256) = (known(&self.file)?.clone(), known(&self.sha256)?.clone());
+        let host = host_of(context)?;
+        let source = world.hosts().files(host, vec![file.clone()]).await?;
+        match source.iter().find(|found| found.path == file) {
+            None => {
+                let what = format!("the snapshot {file} is not on {host}");
+                return Err(Failure::permanent(what).next("copy it there, or choose the server that has it as `init`"));
+            }
+            Some(found) if found.sha256 != sha256 => {
+                let what = format!("the snapshot {file} on {host} is not the one that was recorded");
+                let observed = format!("SHA-256 {}, recorded {sha256}", found.sha256);
+                return Err(Failure::permanent(what).observed(observed));
+            }
+            Some(_) => {}
+        }
+        let to = self.to(world, context)?;
+        world.order(context, Change::StageSnapshot { file, sha256, to }).await
+    }
+}
+
+impl StageSnapshot {
+    /// Uncompressed, because restoring a `.zip` fails in some releases (k3s#14526).
+    fn to(&self, world: &World, context: &Context) -> Result<String, Failure> {
+        let file = known(&self.file)?;
+        let name = file.rsplit('/').next().unwrap_or(file);
+        let name = name.strip_suffix(".zip").unwrap_or(name);
+        Ok(format!("{}/{name}", world.access().paths.staged(&context.run)))
+    }
+}
+
+fn is_zip(file: &str) -> bool {
+    file.ends_with(".zip")
 }

@@ -1,19 +1,49 @@
 //! StartUnit: the node's unit is active.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
+use rke2flow_engine::value::Facts;
 use rke2flow_engine::value::{FactSpec, ValueType};
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, info};
+use crate::actions::{Goal, World, info, stamp};
+use crate::answer::Survey;
+use crate::command::Change;
 
 /// Goal: the node's unit is active.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StartUnit {}
 
+#[async_trait]
 impl Goal for StartUnit {
     const INFO: ActionInfo = ActionInfo {
         facts: &[FactSpec { name: "started_at", kind: ValueType::Time }],
         ..info("StartUnit", "the node's unit is active", Place::Host, 60)
     };
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let survey = world.survey(context).await?;
+        Ok(match survey.unit.as_str() {
+            "active" => Probe::Satisfied(started_at(&survey)),
+            "activating" => {
+                Probe::InProgress(format!("the unit is activating, restarted {} times", survey.unit_restarts))
+            }
+            _ if survey.hold => Probe::pending("the hold keeps the unit down"),
+            "" => Probe::pending("there is no unit"),
+            other => Probe::pending(format!("the unit is {other}")),
+        })
+    }
+
+    async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
+        if world.survey(context).await?.hold {
+            return Err(Failure::permanent("cannot start the unit while the hold file is there"));
+        }
+        world.order(context, Change::StartUnit).await
+    }
+}
+
+/// The fact that `StartUnit` and `RestartUnit` leave, by the host's own clock.
+pub(crate) fn started_at(survey: &Survey) -> Facts {
+    Facts::from([("started_at".to_owned(), stamp(survey.unit_active_since).to_string().into())])
 }

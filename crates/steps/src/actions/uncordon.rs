@@ -1,15 +1,38 @@
 //! Uncordon: the node is not cordoned by rke2flow.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use crate::actions::{Goal, info};
+use crate::actions::cordon::{CORDONED, node};
+use crate::actions::{Goal, World, info, noted};
+use crate::kinds::Node;
 
 /// Goal: the node is not cordoned by rke2flow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Uncordon {}
 
+#[async_trait]
 impl Goal for Uncordon {
     const INFO: ActionInfo = info("Uncordon", "the node is not cordoned by rke2flow", Place::Host, 2);
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        match node(world, context).await?.metadata.annotations.get(CORDONED) {
+            None => Ok(Probe::satisfied()),
+            Some(run) => Ok(Probe::pending(format!("run {run} has cordoned the node"))),
+        }
+    }
+
+    async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
+        world.check_claim(context).await?;
+        let node = node(world, context).await?;
+        if !node.metadata.annotations.contains_key(CORDONED) {
+            return Ok(noted("it was not cordoned by rke2flow"));
+        }
+        let change = json!({ "metadata": { "annotations": { CORDONED: null } }, "spec": { "unschedulable": null } });
+        world.objects().patch(&Node::path(&node.metadata.name), &node.metadata, change).await?;
+        Ok(noted("uncordoned"))
+    }
 }

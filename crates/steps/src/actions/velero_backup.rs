@@ -1,11 +1,17 @@
 //! VeleroBackup: a Velero backup of this run is complete, without errors.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
 use rke2flow_engine::duration::Span;
+use rke2flow_engine::value::Facts;
 use rke2flow_engine::value::{FactSpec, Param, ValueType};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::actions::{Goal, info};
+use crate::actions::pause_schedules::{collection, list};
+use crate::actions::{Goal, World, info, known, noted};
+use crate::kinds::{LABEL_RUN, LABEL_STEP, VeleroEnd, VeleroJob};
+use crate::objects::Created;
 
 /// Goal: a Velero backup of this run is complete, without errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,11 +25,108 @@ pub struct VeleroBackup {
     pub namespaces: Param<Vec<String>>,
 }
 
+#[async_trait]
 impl Goal for VeleroBackup {
     const INFO: ActionInfo = ActionInfo {
         facts: &[FactSpec { name: "name", kind: ValueType::Text }],
         ..info("VeleroBackup", "a Velero backup of this run is complete, without errors", Place::Operator, 300)
     };
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let mut backups = of_run(world, context.run.as_str()).await?;
+        backups.sort_by_key(|backup| (backup.metadata.creation_timestamp, backup.metadata.name.clone()));
+        if let Some(done) = backups.iter().find(|backup| backup.end() == VeleroEnd::Completed) {
+            let name = done.metadata.name.clone();
+            return match failed_volumes(world, &name).await? {
+                failed if failed.is_empty() => Ok(Probe::Satisfied(Facts::from([("name".to_owned(), name.into())]))),
+                failed => Err(Failure::permanent(format!("backup {name} lacks volumes")).observed(failed.join("; "))),
+            };
+        }
+        let own = name(context);
+        for backup in &backups {
+            let meta = &backup.metadata;
+            match backup.end() {
+                VeleroEnd::Running(phase) => return Ok(Probe::InProgress(format!("{} is {phase}", meta.name))),
+                VeleroEnd::Failed(why) if meta.name == own => {
+                    let next =
+                        format!("velero backup logs {own}; then rke2flow retry {} {}", context.run, context.step);
+                    return Err(Failure::permanent(format!("backup {own} failed")).observed(why).next(next));
+                }
+                _ => {}
+            }
+        }
+        Ok(Probe::pending(format!("there is no backup {own}")))
+    }
+
+    async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
+        world.check_claim(context).await?;
+        let (Some(collection), Some(velero)) = (collection(world, "backups"), &world.cluster().velero) else {
+            return Err(Failure::permanent("the cluster file has no `velero`"));
+        };
+        let name = name(context);
+        let body = json!({
+            "apiVersion": "velero.io/v1", "kind": "Backup",
+            "metadata": {
+                "name": name, "namespace": velero.namespace,
+                "labels": { LABEL_RUN: context.run.as_str(), LABEL_STEP: context.step.as_str() },
+            },
+            "spec": self.spec(&velero.namespace, &velero.location)?,
+        });
+        match world.objects().create(&collection, body).await? {
+            Created::New(_) => Ok(noted(format!("created backup {name}"))),
+            Created::Exists => adopt(world, context, &format!("{collection}/{name}")).await,
+        }
+    }
+}
+
+impl VeleroBackup {
+    fn spec(&self, own: &str, location: &str) -> Result<Value, Failure> {
+        let namespaces = known(&self.namespaces)?;
+        let (included, excluded) = match namespaces.is_empty() {
+            // Velero's own objects and the system's are not data: the etcd snapshot has them.
+            true => (vec!["*".to_owned()], vec!["kube-system".to_owned(), own.to_owned()]),
+            false => (namespaces.clone(), Vec::new()),
+        };
+        let hours = known(&self.ttl)?.get().as_secs().div_ceil(3600);
+        Ok(json!({
+            "includedNamespaces": included, "excludedNamespaces": excluded,
+            "storageLocation": location, "ttl": format!("{hours}h0m0s"),
+            "snapshotVolumes": false, "defaultVolumesToFsBackup": true,
+        }))
+    }
+}
+
+/// The name of an attempt's backup: one that has failed is burnt while the bucket has it.
+fn name(context: &Context) -> String {
+    match context.attempt {
+        0 | 1 => format!("rf-{}-pre", context.run),
+        attempt => format!("rf-{}-pre-a{attempt}", context.run),
+    }
+}
+
+/// The backups of a run.
+pub(crate) async fn of_run(world: &World, run: &str) -> Result<Vec<VeleroJob>, Failure> {
+    let backups: Vec<VeleroJob> = list(world, "backups").await?;
+    Ok(backups.into_iter().filter(|backup| backup.metadata.run() == Some(run)).collect())
+}
+
+/// An object that was there first is ours when it has our label.
+pub(crate) async fn adopt(world: &World, context: &Context, path: &str) -> Result<Applied, Failure> {
+    match world.objects().get::<VeleroJob>(path).await? {
+        Some(found) if found.metadata.run() == Some(context.run.as_str()) => Ok(noted("it is there already")),
+        Some(_) => Err(Failure::permanent(format!("{path} exists and does not belong to this run"))),
+        None => Err(Failure::transient(format!("{path} existed a moment ago and is gone"))),
+    }
+}
+
+/// `Completed` alone does not prove that every volume is in it (velero#6212).
+async fn failed_volumes(world: &World, backup: &str) -> Result<Vec<String>, Failure> {
+    let volumes: Vec<VeleroJob> = list(world, "podvolumebackups").await?;
+    let own = volumes
+        .iter()
+        .filter(|volume| volume.metadata.labels.get("velero.io/backup-name").is_some_and(|name| name == backup));
+    let lacking = own.filter(|volume| volume.status.phase != "Completed");
+    Ok(lacking.map(|volume| format!("{} is {}", volume.metadata.name, volume.status.phase)).collect())
 }
 
 fn default_ttl() -> Param<Span> {

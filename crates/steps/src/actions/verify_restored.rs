@@ -1,10 +1,16 @@
 //! VerifyRestored: the restored server serves the snapshot that was meant, as the only member of etcd.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
+use rke2flow_engine::id::{HostName, RunId};
 use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, info};
+use crate::actions::sentinel;
+use crate::actions::voter::is_member_of;
+use crate::actions::{Goal, World, host_of, info, known};
+use crate::answer::Survey;
+use crate::kinds::AnyKind;
 
 /// Goal: the restored server serves the snapshot that was meant, as the only member of etcd.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +26,7 @@ pub struct VerifyRestored {
     pub sentinel_after: Param<String>,
 }
 
+#[async_trait]
 impl Goal for VerifyRestored {
     const INFO: ActionInfo = ActionInfo {
         changes: false,
@@ -30,4 +37,66 @@ impl Goal for VerifyRestored {
             60,
         )
     };
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let host = host_of(context)?;
+        let survey = world.hosts().survey(host).await?;
+        let reset = survey.reset.as_ref().filter(|reset| reset.run == context.run.as_str());
+        if reset.is_none() {
+            return Ok(Probe::pending("no reset of this run has begun here"));
+        }
+        if let Some(waiting) = not_started(&survey) {
+            return Ok(Probe::Pending(waiting));
+        }
+        if let Some(found) = wrong_members(&survey, host) {
+            return Ok(Probe::Refused { expected: format!("one member of etcd, {host}"), found });
+        }
+        self.sentinels(world, host).await
+    }
+}
+
+impl VerifyRestored {
+    async fn sentinels(&self, world: &World, host: &HostName) -> Result<Probe, Failure> {
+        let objects = world.objects().of_server(host);
+        let (before, after) = (known(&self.sentinel_before)?, known(&self.sentinel_after)?);
+        if !before.is_empty() {
+            let run =
+                RunId::new(known(&self.point)?.as_str()).map_err(|error| Failure::permanent(error.to_string()))?;
+            let name = sentinel::name(&run, sentinel::Which::Before);
+            let found = objects.get::<AnyKind>(&sentinel::path(&name)).await?.map(|object| object.metadata.uid);
+            if found.as_ref() != Some(before) {
+                return Ok(Probe::Refused {
+                    expected: format!("the sentinel {name} with uid {before}, written before the snapshot"),
+                    found: found.map_or_else(|| "none".to_owned(), |uid| format!("one with uid {uid}")),
+                });
+            }
+        }
+        if !after.is_empty() && objects.get::<AnyKind>(&sentinel::path(after)).await?.is_some() {
+            return Ok(Probe::Refused {
+                expected: format!("no sentinel {after}: it was written after the snapshot"),
+                found: "it is there, so this is not the state of the snapshot".to_owned(),
+            });
+        }
+        Ok(Probe::satisfied())
+    }
+}
+
+fn not_started(survey: &Survey) -> Option<String> {
+    if survey.unit != "active" {
+        return Some(format!("the unit is {}", survey.unit));
+    }
+    if survey.readyz != "ok" {
+        return Some(format!("/readyz says `{}`", survey.readyz));
+    }
+    // RKE2 removes it once the API is up (K3S pkg/etcd/metadata_controller.go).
+    survey.reset_flag.then(|| "the reset flag is still there".to_owned())
+}
+
+fn wrong_members(survey: &Survey, host: &HostName) -> Option<String> {
+    let names: Vec<&str> = survey.members.iter().map(|member| member.name.as_str()).collect();
+    match names.as_slice() {
+        [only] if is_member_of(only, host) => None,
+        [] => Some("no member at all".to_owned()),
+        names => Some(names.join(", ")),
+    }
 }

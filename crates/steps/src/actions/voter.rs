@@ -1,11 +1,15 @@
 //! Voter: the server is a voting, healthy member of etcd and its API server is ready.
 
-use rke2flow_engine::action::{ActionInfo, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
 use rke2flow_engine::duration::Span;
+use rke2flow_engine::id::HostName;
 use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
-use crate::actions::{Goal, info};
+use crate::actions::{Goal, World, host_of, info, unless_missing};
+use crate::answer::Survey;
 
 /// Goal: the server is a voting, healthy member of etcd and its API server is ready.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,9 +20,49 @@ pub struct Voter {
     pub steady: Param<Span>,
 }
 
+#[async_trait]
 impl Goal for Voter {
     const INFO: ActionInfo = ActionInfo {
         changes: false,
         ..info("Voter", "the server is a voting, healthy member of etcd and its API server is ready", Place::Host, 30)
     };
+
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let survey = world.survey(context).await?;
+        if survey.unit == "activating" {
+            return Ok(Probe::InProgress(format!("the unit is activating, restarted {} times", survey.unit_restarts)));
+        }
+        Ok(unless_missing(lacks(host_of(context)?, &survey)))
+    }
+
+    fn steady(&self) -> Duration {
+        self.steady.get().map(|span| span.get()).unwrap_or_default()
+    }
+}
+
+/// What a server lacks to be a healthy voter, in its own words: the API's condition EtcdIsVoter is stale after a
+/// restore (k3s#9048).
+pub(crate) fn lacks(host: &HostName, survey: &Survey) -> Vec<String> {
+    let mut lacks = Vec::new();
+    if survey.unit != "active" {
+        lacks.push(format!("{host}: the unit is {}", if survey.unit.is_empty() { "missing" } else { &survey.unit }));
+    }
+    match survey.members.iter().find(|member| is_member_of(&member.name, host)) {
+        None if survey.members.is_empty() => lacks.push(format!("{host}: its supervisor tells of no etcd members")),
+        None => lacks.push(format!("{host}: it is no member of etcd")),
+        Some(member) if member.learner => lacks.push(format!("{host}: it is a learner of etcd, without a vote")),
+        Some(_) => {}
+    }
+    if survey.etcd_health != "true" {
+        lacks.push(format!("{host}: etcd's health is `{}`", survey.etcd_health));
+    }
+    if survey.readyz != "ok" {
+        lacks.push(format!("{host}: /readyz says `{}`", survey.readyz));
+    }
+    lacks
+}
+
+/// Members are named `<node>-<8 hex>` (K3S pkg/etcd/etcd.go).
+pub(crate) fn is_member_of(member: &str, host: &HostName) -> bool {
+    member.rsplit_once('-').is_some_and(|(node, _)| node == host.as_str())
 }

@@ -1,0 +1,418 @@
+//! The kinds of Kubernetes objects that actions read, reduced to the fields they look at.
+//!
+//! Everything has a default: clusters of many versions are read, and a field that is absent means its empty value.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What every object has.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Meta {
+    /// Its name.
+    pub name: String,
+    /// Its namespace; empty for one that has none.
+    pub namespace: String,
+    /// Which object of this name.
+    pub uid: String,
+    /// Which state of it.
+    pub resource_version: String,
+    /// Which specification of it.
+    pub generation: i64,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// When it was made.
+    pub creation_timestamp: Option<Timestamp>,
+    /// When its deletion was asked for.
+    pub deletion_timestamp: Option<Timestamp>,
+    /// What it belongs to.
+    pub owner_references: Vec<Owner>,
+}
+
+/// What an object belongs to.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Owner {
+    /// `DaemonSet`, `ReplicaSet`, `Node`, `Job`.
+    pub kind: String,
+}
+
+impl Meta {
+    /// The run whose label it has.
+    pub fn run(&self) -> Option<&str> {
+        self.labels.get(LABEL_RUN).map(String::as_str)
+    }
+}
+
+/// The label of everything that a run creates.
+pub const LABEL_RUN: &str = "rke2flow.io/run";
+/// The label with the step that created it.
+pub const LABEL_STEP: &str = "rke2flow.io/step";
+
+/// Any object, its metadata only.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct AnyKind {
+    /// Its metadata.
+    pub metadata: Meta,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Node {
+    /// Its metadata.
+    pub metadata: Meta,
+    /// What is wanted of it.
+    pub spec: NodeSpec,
+    /// What its kubelet told.
+    pub status: NodeStatus,
+}
+
+/// What is wanted of a node.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct NodeSpec {
+    /// Cordoned.
+    pub unschedulable: bool,
+    /// Its taints.
+    pub taints: Vec<Taint>,
+}
+
+/// A taint.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Taint {
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// `NoSchedule`, `PreferNoSchedule`, `NoExecute`.
+    pub effect: String,
+}
+
+/// What a kubelet told.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeStatus {
+    /// `Ready` and others. As stale as the kubelet is silent.
+    pub conditions: Vec<Condition>,
+    /// Versions.
+    pub node_info: NodeInfo,
+}
+
+/// Versions that a kubelet told.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeInfo {
+    /// `v1.33.4+rke2r1`: the running kubelet's.
+    pub kubelet_version: String,
+}
+
+/// A condition of an object.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Condition {
+    /// `Ready`, `Complete`, `Failed`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False`, `Unknown`.
+    pub status: String,
+}
+
+impl Node {
+    /// Its path.
+    pub fn path(name: &str) -> String {
+        format!("/api/v1/nodes/{name}")
+    }
+
+    /// Whether its last word, however old, was that it is ready.
+    pub fn said_ready(&self) -> bool {
+        self.status.conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True")
+    }
+
+    /// The version that its kubelet last told.
+    pub fn version(&self) -> &str {
+        &self.status.node_info.kubelet_version
+    }
+}
+
+/// A node's lease: the only word of a node that cannot come from an old snapshot when it is newer than the restore.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Lease {
+    /// Its metadata.
+    pub metadata: Meta,
+    /// Its contents.
+    pub spec: LeaseSpec,
+}
+
+/// Contents of a lease.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LeaseSpec {
+    /// When the kubelet renewed it, by its own clock; every 10 s.
+    pub renew_time: Option<Timestamp>,
+}
+
+impl Lease {
+    /// The collection of the nodes' leases.
+    pub const NODES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+
+    /// Path of a node's lease.
+    pub fn path(node: &str) -> String {
+        format!("{}/{node}", Self::NODES)
+    }
+}
+
+/// A pod.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    /// Its metadata.
+    pub metadata: Meta,
+    /// What is wanted.
+    pub spec: PodSpec,
+    /// What is.
+    pub status: PodStatus,
+}
+
+/// What is wanted of a pod.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpec {
+    /// Where it runs.
+    pub node_name: String,
+    /// Its containers.
+    pub containers: Vec<Container>,
+}
+
+/// A container of a pod.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Container {
+    /// `rancher/hardened-kubernetes:v1.33.4-rke2r1-build20250814`
+    pub image: String,
+}
+
+/// What a pod is.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct PodStatus {
+    /// `Running`, `Succeeded`, …
+    pub phase: String,
+    /// `Ready` and others.
+    pub conditions: Vec<Condition>,
+}
+
+impl Pod {
+    /// The pods of kube-system.
+    pub const SYSTEM: &str = "/api/v1/namespaces/kube-system/pods";
+}
+
+/// A Deployment or a DaemonSet.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Workload {
+    /// Its metadata.
+    pub metadata: Meta,
+    /// What is wanted.
+    pub spec: WorkloadSpec,
+    /// What is.
+    pub status: WorkloadStatus,
+}
+
+/// What is wanted of a workload.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct WorkloadSpec {
+    /// Pods wanted; absent for a DaemonSet, and 1 when absent for a Deployment.
+    pub replicas: Option<i64>,
+}
+
+/// What a workload is. The first three belong to Deployments, the next four to DaemonSets.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WorkloadStatus {
+    /// Pods of the new template.
+    pub updated_replicas: i64,
+    /// Pods that serve.
+    pub available_replicas: i64,
+    /// All of its pods, old ones too.
+    pub replicas: i64,
+    /// Nodes that should have one.
+    pub desired_number_scheduled: i64,
+    /// Nodes that have one of the new template.
+    pub updated_number_scheduled: i64,
+    /// Nodes that have one that serves.
+    pub number_available: i64,
+    /// The generation that these numbers are about.
+    pub observed_generation: i64,
+}
+
+impl Workload {
+    /// Why the rollout of a Deployment is not done; `None`: it is.
+    pub fn deployment_lacks(&self) -> Option<String> {
+        let wanted = self.spec.replicas.unwrap_or(1);
+        let status = &self.status;
+        self.lacks(&[
+            ("updated", status.updated_replicas, wanted),
+            ("available", status.available_replicas, wanted),
+            ("in all", status.replicas, wanted),
+        ])
+    }
+
+    /// Why the rollout of a DaemonSet is not done; `None`: it is.
+    pub fn daemon_set_lacks(&self) -> Option<String> {
+        let (status, wanted) = (&self.status, self.status.desired_number_scheduled);
+        self.lacks(&[
+            ("updated", status.updated_number_scheduled, wanted),
+            ("available", status.number_available, wanted),
+        ])
+    }
+
+    fn lacks(&self, counts: &[(&str, i64, i64)]) -> Option<String> {
+        let name = &self.metadata.name;
+        if self.status.observed_generation < self.metadata.generation {
+            let (seen, wanted) = (self.status.observed_generation, self.metadata.generation);
+            return Some(format!("{name}: generation {seen} of {wanted} is observed"));
+        }
+        let wrong = counts.iter().find(|(_, is, wanted)| is != wanted);
+        wrong.map(|(what, is, wanted)| format!("{name}: {is} of {wanted} pods {what}"))
+    }
+}
+
+/// A Plan of the system-upgrade-controller.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct UpgradePlan {
+    /// Its metadata.
+    pub metadata: Meta,
+    /// What is wanted.
+    pub spec: UpgradePlanSpec,
+    /// What is.
+    pub status: UpgradePlanStatus,
+}
+
+/// What is wanted of a Plan.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UpgradePlanSpec {
+    /// Which nodes it acts on; absent: none.
+    pub node_selector: Value,
+}
+
+/// What a Plan is doing.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct UpgradePlanStatus {
+    /// Nodes that it acts on now.
+    pub applying: Vec<String>,
+}
+
+impl UpgradePlan {
+    /// The Plans of every namespace.
+    pub const ALL: &str = "/apis/upgrade.cattle.io/v1/plans";
+
+    /// Its path.
+    pub fn path(&self) -> String {
+        let Meta { namespace, name, .. } = &self.metadata;
+        format!("/apis/upgrade.cattle.io/v1/namespaces/{namespace}/plans/{name}")
+    }
+}
+
+/// A Schedule of Velero.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct Schedule {
+    /// Its metadata.
+    pub metadata: Meta,
+    /// What is wanted.
+    pub spec: ScheduleSpec,
+}
+
+/// What is wanted of a Schedule.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct ScheduleSpec {
+    /// Whether it starts no backups.
+    pub paused: bool,
+}
+
+/// A Backup, a Restore, a PodVolumeBackup or a PodVolumeRestore of Velero.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct VeleroJob {
+    /// Its metadata.
+    pub metadata: Meta,
+    /// What is wanted.
+    pub spec: VeleroJobSpec,
+    /// How far it is.
+    pub status: VeleroJobStatus,
+}
+
+/// What is wanted of a Velero job.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct VeleroJobSpec {
+    /// The pod of a PodVolumeBackup.
+    pub pod: PodRef,
+}
+
+/// A pod by name.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct PodRef {
+    /// Its namespace.
+    pub namespace: String,
+}
+
+/// How far a Velero job is.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VeleroJobStatus {
+    /// Empty at first; one that is not known here counts as running.
+    pub phase: String,
+    /// Why a Failed one failed.
+    pub failure_reason: String,
+    /// Why a FailedValidation one failed.
+    pub validation_errors: Vec<String>,
+    /// Number of errors.
+    pub errors: i64,
+    /// Number of warnings.
+    pub warnings: i64,
+}
+
+/// Where a Velero job stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VeleroEnd {
+    /// Completed without an error.
+    Completed,
+    /// On its way: its phase.
+    Running(String),
+    /// Ended otherwise: phase and reason.
+    Failed(String),
+}
+
+impl VeleroJob {
+    /// Where it stands.
+    pub fn end(&self) -> VeleroEnd {
+        let VeleroJobStatus { phase, failure_reason, validation_errors, errors, .. } = &self.status;
+        match phase.as_str() {
+            "Completed" if *errors == 0 => VeleroEnd::Completed,
+            "Completed" | "PartiallyFailed" | "Failed" | "FailedValidation" | "Canceled" | "Deleting" => {
+                let mut why = vec![format!("{phase}, {errors} errors")];
+                why.extend(Some(failure_reason.clone()).filter(|reason| !reason.is_empty()));
+                why.extend(validation_errors.iter().cloned());
+                VeleroEnd::Failed(why.join("; "))
+            }
+            "" => VeleroEnd::Running("not seen by Velero yet".to_owned()),
+            other => VeleroEnd::Running(other.to_owned()),
+        }
+    }
+}

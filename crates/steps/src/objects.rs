@@ -1,0 +1,137 @@
+//! Objects of the Kubernetes API: read with all their pages, created once, changed only as they were seen.
+
+use std::sync::Arc;
+
+use rke2flow_engine::action::{Failure, FailureClass};
+use rke2flow_engine::id::HostName;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::kinds::Meta;
+use crate::ports::{KubeApi, KubeRequest, KubeResponse, KubeVerb};
+
+/// Objects per page of a list.
+const PAGE: usize = 500;
+/// Pages of a list that are read before it is given up: 50,000 objects.
+const PAGES_MAX: usize = 100;
+/// How much of an API's refusal is shown, in characters.
+const SHOWN_CHARS: usize = 300;
+
+/// The objects of one cluster, through any healthy server or through a certain one.
+#[derive(Clone)]
+pub struct Objects {
+    port: Arc<dyn KubeApi>,
+    server: Option<HostName>,
+}
+
+/// What became of a creation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Created {
+    /// It is new: the object as stored.
+    New(Value),
+    /// There is one of this name already.
+    Exists,
+}
+
+impl Objects {
+    /// Through any healthy server.
+    pub fn new(port: Arc<dyn KubeApi>) -> Self {
+        Self { port, server: None }
+    }
+
+    /// Through this server's own API server.
+    pub fn of_server(&self, server: &HostName) -> Self {
+        Self { port: self.port.clone(), server: Some(server.clone()) }
+    }
+
+    /// One object; `None`: there is none.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Failure> {
+        let response = self.call(KubeVerb::Get, path, Value::Null).await?;
+        match response.status {
+            404 => Ok(None),
+            _ => read(path, success("read", path, response)?).map(Some),
+        }
+    }
+
+    /// Every object of a collection, page by page; `None`: the API does not serve this kind.
+    pub async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Option<Vec<T>>, Failure> {
+        let mut items = Vec::new();
+        let mut token = String::new();
+        let separator = if path.contains('?') { '&' } else { '?' };
+        for _ in 0..PAGES_MAX {
+            let page = format!("{path}{separator}limit={PAGE}{token}");
+            let response = self.call(KubeVerb::Get, &page, Value::Null).await?;
+            if response.status == 404 {
+                return Ok(None);
+            }
+            let mut body = success("list", path, response)?;
+            if let Value::Array(found) = body["items"].take() {
+                for item in found {
+                    items.push(read(path, item)?);
+                }
+            }
+            match body["metadata"]["continue"].as_str() {
+                Some(next) if !next.is_empty() => token = format!("&continue={next}"),
+                _ => return Ok(Some(items)),
+            }
+        }
+        Err(Failure::permanent(format!("cannot list {path}: it has more than {} objects", PAGE * PAGES_MAX)))
+    }
+
+    /// Creates an object; never replaces one.
+    pub async fn create(&self, path: &str, body: Value) -> Result<Created, Failure> {
+        let response = self.call(KubeVerb::Create, path, body).await?;
+        match response.status {
+            409 => Ok(Created::Exists),
+            _ => success("create an object in", path, response).map(Created::New),
+        }
+    }
+
+    /// Merges `change` into the object as it was seen: another uid or version refuses, and the caller looks again.
+    pub async fn patch(&self, path: &str, seen: &Meta, mut change: Value) -> Result<(), Failure> {
+        change["metadata"]["uid"] = json!(seen.uid);
+        change["metadata"]["resourceVersion"] = json!(seen.resource_version);
+        let response = self.call(KubeVerb::MergePatch, path, change).await?;
+        success("change", path, response).map(drop)
+    }
+
+    /// Deletes the object with this uid; one that is gone already is fine.
+    pub async fn delete(&self, path: &str, seen: &Meta) -> Result<(), Failure> {
+        let body = json!({
+            "apiVersion": "v1", "kind": "DeleteOptions",
+            "preconditions": { "uid": seen.uid },
+            "propagationPolicy": "Background",
+        });
+        let response = self.call(KubeVerb::Delete, path, body).await?;
+        match response.status {
+            404 => Ok(()),
+            _ => success("delete", path, response).map(drop),
+        }
+    }
+
+    async fn call(&self, verb: KubeVerb, path: &str, body: Value) -> Result<KubeResponse, Failure> {
+        let request = KubeRequest { verb, path: path.to_owned(), body };
+        Ok(self.port.call(self.server.as_ref(), &request).await?)
+    }
+}
+
+fn success(what: &str, path: &str, response: KubeResponse) -> Result<Value, Failure> {
+    let class = match response.status {
+        200..=299 => return Ok(response.body),
+        401 | 403 => FailureClass::Refused,
+        // A conflict passes when the caller has looked again.
+        409 | 429 | 500.. => FailureClass::Transient,
+        _ => FailureClass::Permanent,
+    };
+    let said = match &response.body {
+        Value::String(text) => text.clone(),
+        body => body["message"].as_str().map_or_else(|| body.to_string(), str::to_owned),
+    };
+    let said: String = said.chars().take(SHOWN_CHARS).collect();
+    Err(Failure::of(class, format!("cannot {what} {path}")).observed(format!("HTTP {}: {said}", response.status)))
+}
+
+fn read<T: DeserializeOwned>(path: &str, body: Value) -> Result<T, Failure> {
+    serde_json::from_value(body)
+        .map_err(|error| Failure::permanent(format!("cannot understand {path}")).observed(error.to_string()))
+}
