@@ -3,28 +3,31 @@
 mod budgets;
 mod check;
 mod facts;
+mod hosts_at_once;
+mod params;
 mod read;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, de};
 
 use crate::cluster::Topology;
 use crate::duration::Span;
 use crate::id::{HostName, PhaseId, StepId};
 pub use crate::plan::{Always, OnFailure, PhaseClock, Retry};
 use crate::source::{Mark, Marked, SourceText};
-use crate::value::ValueType;
 
 #[cfg(test)]
 mod example;
 #[cfg(test)]
+mod file_tests;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use facts::mark_of;
+pub use hosts_at_once::HostsAtOnce;
+pub use params::{ParamSpec, ParamType};
 pub(crate) use read::Problems;
 pub use read::{parse, read};
 
@@ -69,7 +72,7 @@ pub struct Runbook<A> {
     #[serde(default)]
     pub supersedes: bool,
     /// What `--set` can change.
-    #[serde(default, deserialize_with = "unique_params")]
+    #[serde(default, deserialize_with = "params::unique_params")]
     pub params: BTreeMap<String, Marked<ParamSpec>>,
     /// From the first step of an outage phase to the end of the last one.
     #[serde(default)]
@@ -232,188 +235,10 @@ impl fmt::Display for Condition {
     }
 }
 
-/// How many targets of a step may be at work at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HostsAtOnce {
-    /// This many.
-    Count(u32),
-    /// This part of the targets, rounded down, but at least one.
-    Percent(u8),
-    /// All of them.
-    All,
-}
-
-impl Default for HostsAtOnce {
-    fn default() -> Self {
-        HostsAtOnce::Count(1)
-    }
-}
-
-impl HostsAtOnce {
-    /// The number for this many targets; at least 1.
-    pub fn of(self, targets: usize) -> usize {
-        let wanted = match self {
-            HostsAtOnce::Count(count) => count as usize,
-            HostsAtOnce::Percent(percent) => targets * usize::from(percent) / 100,
-            HostsAtOnce::All => targets,
-        };
-        wanted.clamp(1, targets.max(1))
-    }
-}
-
-impl<'de> Deserialize<'de> for HostsAtOnce {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOfThree;
-        impl Visitor<'_> for OneOfThree {
-            type Value = HostsAtOnce;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number from 1, a percentage such as \"25%\", or \"all\"")
-            }
-
-            fn visit_u64<E: de::Error>(self, count: u64) -> Result<HostsAtOnce, E> {
-                match u32::try_from(count) {
-                    Ok(count) if count > 0 => Ok(HostsAtOnce::Count(count)),
-                    _ => Err(E::invalid_value(de::Unexpected::Unsigned(count), &self)),
-                }
-            }
-
-            fn visit_i64<E: de::Error>(self, count: i64) -> Result<HostsAtOnce, E> {
-                Err(E::invalid_value(de::Unexpected::Signed(count), &self))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<HostsAtOnce, E> {
-                if text == "all" {
-                    return Ok(HostsAtOnce::All);
-                }
-                let percent = text.strip_suffix('%').and_then(|number| number.parse::<u8>().ok());
-                match percent {
-                    Some(percent @ 1..=100) => Ok(HostsAtOnce::Percent(percent)),
-                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
-                }
-            }
-        }
-        deserializer.deserialize_any(OneOfThree)
-    }
-}
-
-/// A parameter: its type and its default.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub enum ParamSpec {
-    /// Any text.
-    Text(String),
-    /// A release; the default may be `${cluster.version}`.
-    Version(String),
-    /// A run id, the name of a snapshot file, or `latest`.
-    RecoveryPoint(String),
-    /// Kubernetes namespaces.
-    Namespaces(Vec<String>),
-    /// Hosts of the cluster file.
-    Hosts(Vec<String>),
-    /// A whole number.
-    Number(i64),
-    /// Yes or no.
-    Flag(bool),
-    /// A length of time.
-    Duration(Span),
-    /// No default: `--set` must give it.
-    Required(ParamType),
-}
-
-/// What a parameter is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub enum ParamType {
-    /// Any text.
-    Text,
-    /// A release.
-    Version,
-    /// A run id, the name of a snapshot file, or `latest`.
-    RecoveryPoint,
-    /// Kubernetes namespaces.
-    Namespaces,
-    /// Hosts of the cluster file.
-    Hosts,
-    /// A whole number.
-    Number,
-    /// Yes or no.
-    Flag,
-    /// A length of time.
-    Duration,
-}
-
-impl ParamSpec {
-    /// What it is.
-    pub fn kind(&self) -> ParamType {
-        match self {
-            ParamSpec::Text(_) => ParamType::Text,
-            ParamSpec::Version(_) => ParamType::Version,
-            ParamSpec::RecoveryPoint(_) => ParamType::RecoveryPoint,
-            ParamSpec::Namespaces(_) => ParamType::Namespaces,
-            ParamSpec::Hosts(_) => ParamType::Hosts,
-            ParamSpec::Number(_) => ParamType::Number,
-            ParamSpec::Flag(_) => ParamType::Flag,
-            ParamSpec::Duration(_) => ParamType::Duration,
-            ParamSpec::Required(kind) => *kind,
-        }
-    }
-
-    /// Its default, `${cluster.…}` still in place; `None` when `--set` must give a value.
-    pub fn default_value(&self) -> Option<Value> {
-        match self {
-            ParamSpec::Text(text) | ParamSpec::Version(text) | ParamSpec::RecoveryPoint(text) => {
-                Some(Value::from(text.as_str()))
-            }
-            ParamSpec::Namespaces(list) | ParamSpec::Hosts(list) => Some(Value::from(list.clone())),
-            ParamSpec::Number(number) => Some(Value::from(*number)),
-            ParamSpec::Flag(flag) => Some(Value::from(*flag)),
-            ParamSpec::Duration(span) => Some(Value::from(span.to_string())),
-            ParamSpec::Required(_) => None,
-        }
-    }
-}
-
-impl ParamType {
-    /// The type of its value in a template.
-    pub fn value_type(self) -> ValueType {
-        match self {
-            ParamType::Text | ParamType::RecoveryPoint => ValueType::Text,
-            ParamType::Version => ValueType::Version,
-            ParamType::Namespaces | ParamType::Hosts => ValueType::List,
-            ParamType::Number => ValueType::Number,
-            ParamType::Flag => ValueType::Flag,
-            ParamType::Duration => ValueType::Duration,
-        }
-    }
-}
-
 impl<'de, A: Deserialize<'de>> Deserialize<'de> for Placed<A> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mark = crate::source::take()?;
         let spec = A::deserialize(deserializer)?;
         Ok(Self { mark, end: crate::source::take()?, spec })
     }
-}
-
-/// A map that refuses a name given twice: the last one would silently win otherwise.
-fn unique_params<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Marked<ParamSpec>>, D::Error> {
-    struct Unique;
-    impl<'de> Visitor<'de> for Unique {
-        type Value = BTreeMap<String, Marked<ParamSpec>>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a map of parameters such as {\"to\": Text(\"latest\")}")
-        }
-
-        fn visit_map<M: de::MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-            let mut params = BTreeMap::new();
-            while let Some(name) = map.next_key::<String>()? {
-                if params.contains_key(&name) {
-                    return Err(de::Error::custom(format_args!("the parameter `{name}` is given twice")));
-                }
-                params.insert(name, map.next_value()?);
-            }
-            Ok(params)
-        }
-    }
-    deserializer.deserialize_map(Unique)
 }
