@@ -4,6 +4,7 @@ mod budgets;
 mod check;
 mod facts;
 mod hosts_at_once;
+mod lists;
 mod params;
 mod read;
 
@@ -127,10 +128,10 @@ pub struct Step<A> {
     /// Where it runs.
     pub on: Marked<Selector>,
     /// The sequence on each target.
-    #[serde(rename = "do")]
+    #[serde(rename = "do", deserialize_with = "lists::tight")]
     pub actions: Vec<Placed<A>>,
     /// What must be done before.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lists::tight")]
     pub needs: Vec<Need>,
     /// How many targets may be between their first action and the end of their last.
     #[serde(default)]
