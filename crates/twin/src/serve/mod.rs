@@ -14,6 +14,8 @@ mod net;
 pub mod s3;
 pub mod ssh;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

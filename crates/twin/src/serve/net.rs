@@ -133,7 +133,8 @@ where
         async move { Ok::<_, Infallible>(answered.await) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE);
+    // Half-close: a client that has said all may still wait for the answer, as `ssh -W` with a piped request does.
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE).half_close(true);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

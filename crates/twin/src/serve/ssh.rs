@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use self::session::Exec;
+pub use self::session::{OUTPUT_BYTES, SCRIPT_BYTES};
 use super::backend::Backend;
 use super::forward::Forward;
 use super::net::{Tasks, accept, until_down};

@@ -48,9 +48,10 @@ impl Running {
         self.tasks.finish().await;
     }
 
-    /// Tasks that have not ended; none after a shutdown.
-    pub fn tasks_alive(&self) -> usize {
-        self.tasks.alive()
+    /// What runs.
+    #[cfg(test)]
+    pub(super) fn tasks(&self) -> Tasks {
+        self.tasks.clone()
     }
 }
 
