@@ -147,10 +147,11 @@ impl TwinSpec {
         servers.chain(agents).collect()
     }
 
-    /// The address that a host has inside the model.
+    /// The address of a host, inside the model and outside: `server:` of a node's configuration is made of the one in
+    /// the cluster file, and must mean the same host to the model.
     pub fn address(&self, index: usize) -> Ipv4Addr {
-        let low = 10 + index as u32;
-        Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 0)) + low)
+        let low = 1 + index as u32;
+        Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 1, 0)) + low)
     }
 
     /// Places, unit names and ports of the distribution.

@@ -37,7 +37,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Answers a request to the Kubernetes API server of one host.
     async fn kube(&self, host: &HostName, request: KubeHttp) -> KubeReply;
 
-    /// Answers a GET to another port of a host; `None`: nothing that answers.
+    /// Answers a GET to another port of a host; `None`: the connection ends without an answer.
     async fn http(&self, host: &HostName, port: u16, path: &str) -> Option<(u16, String)>;
 
     /// What the application answers to the operator; `None`: nobody listens.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::header::AUTHORIZATION;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -42,7 +43,7 @@ impl Control {
     /// Serves one connection.
     pub async fn serve(self, stream: TcpStream) {
         let tasks = self.tasks.clone();
-        serve_http(&tasks, stream, move |request| self.clone().respond(request)).await;
+        serve_http(&tasks, stream, move |request| self.clone().respond(request).map(Some)).await;
     }
 
     async fn respond(self, request: Request<Incoming>) -> Answer {

@@ -52,31 +52,28 @@ impl Tunnel {
         }
         let port = self.port;
         let (down_backend, down_host) = (backend.clone(), host.clone());
+        let handler = move |request| get(backend.clone(), host.clone(), port, request);
         let talk = async move {
             if !TLS_PORTS.contains(&port) {
-                return serve_http(&tasks, stream, move |request| get(backend.clone(), host.clone(), port, request))
-                    .await;
+                return serve_http(&tasks, stream, handler).await;
             }
             match TlsAcceptor::from(tls).accept(stream).await {
-                Ok(stream) => {
-                    serve_http(&tasks, stream, move |request| get(backend.clone(), host.clone(), port, request)).await;
-                }
-                Err(error) => tracing::debug!(%host, port, %error, "a TLS handshake failed"),
+                Ok(stream) => serve_http(&tasks, stream, handler).await,
+                Err(error) => tracing::debug!(port, %error, "a TLS handshake failed"),
             }
         };
         tokio::select! { () = talk => {}, () = until_down(down_backend.as_ref(), &down_host, Some(port)) => {} }
     }
 }
 
-async fn get(backend: Arc<dyn Backend>, host: HostName, port: u16, request: Request<Incoming>) -> Answer {
+async fn get(backend: Arc<dyn Backend>, host: HostName, port: u16, request: Request<Incoming>) -> Option<Answer> {
+    if !backend.listening(&host, port) {
+        return None;
+    }
     if request.method() != Method::GET {
-        return answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is answered here\n");
+        return Some(answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is answered here\n"));
     }
-    match backend.http(&host, port, request.uri().path()).await {
-        Some((status, body)) => {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            answer(status, if body.starts_with('{') { "application/json" } else { "text/plain" }, body)
-        }
-        None => answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "no answer\n"),
-    }
+    let (status, body) = backend.http(&host, port, request.uri().path()).await?;
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Some(answer(status, if body.starts_with('{') { "application/json" } else { "text/plain" }, body))
 }

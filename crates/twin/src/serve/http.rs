@@ -37,7 +37,7 @@ impl HttpServer {
     pub async fn serve(self, stream: TcpStream) {
         let Self { backend, address, tasks } = self;
         let handler = move |request: Request<Incoming>| {
-            std::future::ready(respond(backend.as_ref(), address, request.method(), request.uri().path()))
+            std::future::ready(Some(respond(backend.as_ref(), address, request.method(), request.uri().path())))
         };
         serve_http(&tasks, stream, handler).await;
     }

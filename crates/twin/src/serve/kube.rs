@@ -53,7 +53,13 @@ impl ApiServer {
         // The authority signs no other client certificate than the admin's.
         let user = if stream.get_ref().1.peer_certificates().is_some() { ADMIN } else { "" };
         let (host, backend) = (self.host, self.backend);
-        serve_http(&self.tasks, stream, move |request| handle(host.clone(), backend.clone(), user, request)).await;
+        let handler = move |request| {
+            // A connection outlives its API server by a moment, and must not answer in it.
+            let alive = backend.listening(&host, API_PORT);
+            let answered = handle(host.clone(), backend.clone(), user, request);
+            async move { if alive { Some(answered.await) } else { None } }
+        };
+        serve_http(&self.tasks, stream, handler).await;
     }
 }
 

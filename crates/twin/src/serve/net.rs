@@ -1,6 +1,5 @@
 //! Sockets: accept loops with a limit, HTTP/1.1 on any stream, and closing what a host that went down held open.
 
-use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
@@ -121,16 +120,22 @@ where
     });
 }
 
-/// Serves HTTP/1.1 on a stream until the client goes or the word to stop is given.
+/// The server is gone while a client still asks: the connection ends without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing listens here any more")]
+struct HungUp;
+
+/// Serves HTTP/1.1 on a stream until the client goes or the word to stop is given. A handler that returns `None` ends the
+/// connection.
 pub async fn serve_http<I, H, F>(tasks: &Tasks, stream: I, handler: H)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
-    F: Future<Output = Answer> + Send + 'static,
+    F: Future<Output = Option<Answer>> + Send + 'static,
 {
     let service = hyper::service::service_fn(move |request| {
         let answered = handler(request);
-        async move { Ok::<_, Infallible>(answered.await) }
+        async move { answered.await.ok_or(HungUp) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     // Half-close: a client that has said all may still wait for the answer, as `ssh -W` with a piped request does.

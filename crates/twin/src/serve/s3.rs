@@ -10,6 +10,7 @@ mod xml;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -47,7 +48,7 @@ impl S3Server {
 
     /// Serves one connection.
     pub async fn serve(self: Arc<Self>, tasks: Tasks, stream: TcpStream) {
-        serve_http(&tasks, stream, move |request| self.clone().handle(request)).await;
+        serve_http(&tasks, stream, move |request| self.clone().handle(request).map(Some)).await;
     }
 
     async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Answer {

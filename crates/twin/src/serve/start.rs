@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use rke2flow_engine::cluster::{Cluster, Releases, Role};
 use russh::keys::PrivateKey;
-use tokio::net::TcpListener;
 
 use super::ServeError;
 use super::backend::Backend;
@@ -87,12 +86,13 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// An SSH server per host. Every host has an address of its own where the system allows it (127.0.1.N on Linux).
+    /// An SSH server per host, at the address that the host has inside the model: Linux has all of 127.0.0.0/8.
     async fn hosts(&self, cluster: &mut Cluster) -> Result<(), ServeError> {
         let client = ssh_key("rke2flow twin")?;
         let mut known = Vec::new();
-        for (index, host) in cluster.hosts.iter_mut().enumerate() {
-            let (listener, address) = bind_host(index).await?;
+        for host in &mut cluster.hosts {
+            let own = host.address.parse().ok().filter(IpAddr::is_loopback);
+            let (listener, address) = bind(own.unwrap_or(Ipv4Addr::LOCALHOST.into())).await?;
             let host_key = ssh_key(host.name.as_str())?;
             known.push(KnownHost { address, key: host_key.public_key().clone() });
             host.address = address.ip().to_string();
@@ -175,14 +175,4 @@ impl Stage<'_> {
         accept(self.tasks, listener, move |stream| control.clone().serve(stream));
         Ok(address)
     }
-}
-
-async fn bind_host(index: usize) -> Result<(TcpListener, SocketAddr), ServeError> {
-    let own = u8::try_from(index + 1).ok().map(|last| IpAddr::from([127, 0, 1, last]));
-    if let Some(address) = own
-        && let Ok(bound) = bind(address).await
-    {
-        return Ok(bound);
-    }
-    bind(Ipv4Addr::LOCALHOST.into()).await
 }

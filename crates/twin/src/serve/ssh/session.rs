@@ -47,6 +47,8 @@ impl Exec {
         self.backend.saw_arguments(&self.host, &self.command);
         let output = match script_user(&self.command, &self.user) {
             Some(user) => match read_script(&mut channel).await {
+                // A connection outlives its host by a moment, and must not act in it.
+                Ok(_) if !self.backend.reachable(&self.host) => return,
                 Ok(script) => self.backend.shell(&self.host, user, &script).await,
                 Err(Unread::TooLong) => failed(1, format!("a script of more than {SCRIPT_BYTES} bytes is not run")),
                 Err(Unread::NotText) => failed(1, "a script that is not UTF-8 is not run".to_owned()),

@@ -1,5 +1,6 @@
 //! The servers before real clients: OpenSSH, russh, kube, the S3 SDK. Behind them is a scripted cluster, not the model.
 
+mod access;
 mod control;
 mod kube;
 mod parallel;

@@ -1,14 +1,17 @@
 //! A scripted cluster behind the real servers: it answers by the book, can be switched off, and counts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use rke2flow_engine::clock::Clock;
 use rke2flow_engine::cluster::Cluster;
 use rke2flow_engine::id::HostName;
+use rke2flow_steps::answer::Survey;
 use rke2flow_steps::ports::Output;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -35,6 +38,7 @@ pub struct StandIn {
     pub begun: AtomicUsize,
     /// Scripts that have ended.
     pub ended: AtomicUsize,
+    kubeconfigs: Mutex<BTreeMap<HostName, String>>,
     /// Command lines that were seen.
     pub arguments: Mutex<Vec<String>>,
 }
@@ -64,8 +68,9 @@ impl Backend for StandIn {
         self.cluster.clone()
     }
 
-    fn set_kubeconfig(&self, _host: &HostName, kubeconfig: String) {
+    fn set_kubeconfig(&self, host: &HostName, kubeconfig: String) {
         assert!(kubeconfig.contains("server: https://127.0.0.1:6443\n"), "{kubeconfig}");
+        self.kubeconfigs.lock().unwrap().insert(host.clone(), kubeconfig);
     }
 
     fn reachable(&self, host: &HostName) -> bool {
@@ -86,6 +91,16 @@ impl Backend for StandIn {
             self.go.acquire().await.unwrap().forget();
         }
         self.ended.fetch_add(1, Ordering::SeqCst);
+        let envelope = script.lines().next().unwrap_or_default();
+        let asked = |look: &str| envelope.contains(&json!({ "Look": look }).to_string());
+        let answered = |answer: Value| Output { stdout: format!("{answer}\n").into_bytes(), ..Output::default() };
+        if asked("Survey") {
+            return answered(json!(Survey::default()));
+        }
+        if asked("Kubeconfig") {
+            let kubeconfig = self.kubeconfigs.lock().unwrap()[host].clone();
+            return answered(json!({ "exit": 0, "text": BASE64.encode(kubeconfig) }));
+        }
         match script.strip_prefix("print ") {
             Some(count) => Output { stdout: vec![b'x'; count.trim().parse().unwrap()], ..Output::default() },
             None => Output {
@@ -150,6 +165,7 @@ impl Stage {
             begun: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
             arguments: Mutex::default(),
+            kubeconfigs: Mutex::default(),
         });
         let dir = tempfile::tempdir().unwrap();
         let running = up(stand_in.clone(), dir.path()).await.unwrap();
