@@ -58,7 +58,6 @@ impl From<DbMember> for Member {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::answer::Survey;
     use crate::render::encode_text;
 

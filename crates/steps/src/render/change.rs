@@ -40,7 +40,7 @@ pub(super) fn script(envelope: &Envelope, order: &Order) -> String {
 }
 
 /// The inner script, which runs as the order's unit, has the receipt as its only output, and may be cut off anywhere.
-fn inner(envelope: &Envelope, order: &Order) -> String {
+pub(super) fn inner(envelope: &Envelope, order: &Order) -> String {
     let mut sheet = Sheet::headed(&format!("# {} {}", order.unit, order.instance), envelope);
     names(&mut sheet, &envelope.paths, order);
     sheet.set("kept_bytes", &OUTPUT_BYTES.to_string());

@@ -8,6 +8,8 @@ mod claim;
 mod envelope;
 mod look;
 mod sheet;
+#[cfg(test)]
+mod tests;
 
 use rke2flow_engine::cluster::Role;
 

@@ -1,5 +1,7 @@
 //! A script that grows line by line. Values get into it by [`Sheet::set`] only, and that quotes them.
 
+use sha2::{Digest as _, Sha256};
+
 use crate::command::Envelope;
 use crate::render::envelope::first_line;
 
@@ -35,9 +37,11 @@ impl Sheet {
         self
     }
 
-    /// Adds a function that prints `text` exactly as it is.
+    /// Adds a function that prints `text`, which ends in a newline, exactly as it is.
     pub(super) fn print_by(&mut self, function: &str, text: &str) -> &mut Self {
-        self.text.push_str(&format!("\n{function}() {{ printf %s {}; }}\n", quote(text)));
+        // No text can hold a line that names its own digest, so nothing in it ends the here-document early.
+        let digest: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+        self.text.push_str(&format!("\n{function}() {{\n\tcat <<'END-{digest}'\n{text}END-{digest}\n}}\n"));
         self
     }
 

@@ -1,18 +1,21 @@
 //! A host in a temporary directory: its places, its stand-ins on a `PATH` of their own, and `sh` to run scripts on it.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use rke2flow_engine::action::Claim;
 use rke2flow_engine::cluster::Role;
 use rke2flow_engine::id::{HostName, InstanceId, RunId, StepId, Target, UnitName};
+use rke2flow_steps::answer::{ClaimAnswer, ReceiptAnswer, Survey};
 use rke2flow_steps::command::{Change, ClaimCommand, ENVELOPE_VERSION, Envelope, HostCommand, Look, Order};
 use rke2flow_steps::paths::HostPaths;
 use rke2flow_steps::ports::Output;
-use rke2flow_steps::render::{answer, script};
+use rke2flow_steps::render::{answer, decode_text, script};
 use serde::de::DeserializeOwned;
 
 pub const VERSION: &str = "v1.33.4+rke2r1";
@@ -133,17 +136,119 @@ impl Bench {
         self.ask(HostCommand::Look(look))
     }
 
-    pub fn survey(&self) -> rke2flow_steps::answer::Survey {
+    pub fn survey(&self) -> Survey {
         self.look(Look::Survey)
     }
 
-    pub fn take(&self, claim: Claim) -> rke2flow_steps::answer::ClaimAnswer {
+    pub fn take(&self, claim: Claim) -> ClaimAnswer {
         self.ask(HostCommand::Claim(ClaimCommand::Take(claim)))
     }
 
-    pub fn root(&self) -> PathBuf {
-        self.root.path().to_owned()
+    /// Sends an order; the stand-in of systemd-run ends with the script.
+    pub fn place(&self, order: &Order) -> ReceiptAnswer {
+        self.ask(HostCommand::Change(order.clone()))
     }
+
+    /// Sends a change under claim 7 and expects success.
+    pub fn apply(&self, change: &Change, attempt: u32) {
+        let (exit, tail) = self.try_apply(change, attempt);
+        assert_eq!(exit, 0, "{change:?}: {tail}");
+    }
+
+    /// Sends a change under claim 7; its exit and its output.
+    pub fn try_apply(&self, change: &Change, attempt: u32) -> (i32, String) {
+        assert_eq!(self.take(claim(7)), ClaimAnswer::Accepted);
+        match self.place(&order(change.clone(), attempt)) {
+            ReceiptAnswer::Finished { exit, tail, .. } => {
+                (exit, String::from_utf8_lossy(&decode_text(&tail).unwrap()).into_owned())
+            }
+            other => panic!("{change:?}: {other:?}"),
+        }
+    }
+
+    /// A release in a directory, as a person would lay it out.
+    pub fn release_source(&self, version: &str) {
+        let directory = self.world(&format!("source/{version}"));
+        let tarball = format!("rke2.linux-{}.tar.gz", arch());
+        self.write(&format!("{directory}/install.sh"), INSTALLER);
+        self.write(&format!("{directory}/{tarball}"), version);
+        let sums = format!("{}  {tarball}\n", sha256(version.as_bytes()));
+        self.write(&format!("{directory}/sha256sum-{}.txt", arch()), sums);
+    }
+
+    /// A containerd-shim with one container; with `deaf`, both ignore SIGTERM.
+    pub fn shim(&self, deaf: bool) -> Shim {
+        let binary = format!("{}/data/v1-abc/bin/containerd-shim-runc-v2", self.paths.data);
+        fs::create_dir_all(Path::new(&binary).parent().unwrap()).unwrap();
+        if !self.exists(&binary) {
+            fs::copy("/bin/sh", &binary).unwrap();
+        }
+        let script = if deaf { "trap '' TERM; sleep 300 & echo; wait" } else { "sleep 300 & echo; wait" };
+        let mut command = Command::new(binary);
+        command.args(["-c", script]).process_group(0).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut begun = [0];
+        child.stdout.take().unwrap().read_exact(&mut begun).unwrap();
+        let mut list = fs::OpenOptions::new().create(true).append(true).open(self.world("shims")).unwrap();
+        writeln!(list, "{}", child.id()).unwrap();
+        Shim(child)
+    }
+
+    /// Everything below the host's places that is not a receipt, with the root's name taken out.
+    pub fn state_of_the_world(&self) -> BTreeMap<String, String> {
+        let root = self.root.path().to_string_lossy().into_owned();
+        let mut files = BTreeMap::new();
+        collect(self.root.path(), &mut |path, text| {
+            let name = path.to_string_lossy().replace(&root, "");
+            // What came after the original is kept under a number: how many there are depends on the cuts.
+            let numbered = name.contains(&format!("-rke2flow-{}.", run()));
+            let ours = ["/tools", "/log", "/source", &format!("/sta te/rke2flow/{}/", run()), "/sta te/rke2flow/units"];
+            // Who asked and when, and under which attempt a reset ran, differs by nature.
+            let who = name.ends_with("rke2flow/reset") || name.ends_with("rke2flow/claim");
+            if !numbered && !who && !ours.iter().any(|prefix| name.starts_with(prefix)) {
+                files.insert(name, text.replace(&root, ""));
+            }
+        });
+        files
+    }
+}
+
+fn collect(directory: &Path, found: &mut impl FnMut(&Path, String)) {
+    let entries: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    if entries.is_empty() {
+        found(directory, "an empty directory".to_owned());
+    }
+    for path in entries {
+        if path.is_dir() && !path.is_symlink() {
+            collect(&path, found);
+        } else {
+            let bytes = fs::read(&path).unwrap_or_default();
+            let text = String::from_utf8(bytes).unwrap_or_else(|binary| sha256(binary.as_bytes()));
+            found(&path, text);
+        }
+    }
+}
+
+/// A running stand-in of a shim; killed with its container when dropped.
+pub struct Shim(Child);
+
+impl Shim {
+    pub fn is_gone(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Shim {
+    fn drop(&mut self) {
+        // The container is a child of the shim: both are in the shim's own group.
+        let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", self.0.id())]).stderr(Stdio::null()).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// This machine's architecture as RKE2 names it.
+pub fn arch() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
 }
 
 pub fn run() -> RunId {
@@ -176,6 +281,14 @@ pub fn sha256(bytes: &[u8]) -> String {
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Installs below the prefix that it is told, from the artifacts that it is told, like R2:install.sh.
+const INSTALLER: &str = r#"#!/bin/sh
+echo "install $INSTALL_RKE2_TYPE $INSTALL_RKE2_METHOD" >>"$WORLD/log"
+tarball=$(echo "$INSTALL_RKE2_ARTIFACT_PATH"/rke2.linux-*.tar.gz)
+cat "$tarball" >"$WORLD/version"
+touch "$INSTALL_RKE2_TAR_PREFIX/bin/rke2"
+"#;
+
 const STAND_INS: &[(&str, &str)] = &[
     ("systemctl", SYSTEMCTL),
     ("systemd-run", SYSTEMD_RUN),
@@ -199,19 +312,20 @@ show)
 	echo "ActiveState=$(cat "$file" 2>/dev/null || echo inactive)"
 	echo 'ActiveEnterTimestamp=Sun 2026-11-22 03:12:00 UTC'
 	echo NRestarts=2
-	echo UnitFileState=enabled ;;
+	echo UnitFileState=enabled
+	echo "EnvironmentFiles=$WORLD/some proxies (ignore_errors=yes)" ;;
 list-units)
-	for file in "$WORLD"/units/rke2flow-*; do
+	for file in "$WORLD"/units/rke2flow-*-a?; do
 		[ -e "$file" ] && echo "${file##*/}.service loaded $(cat "$file") running x"
 	done ;;
 start|restart) echo active >"$file" ;;
 stop) [ -e "$file" ] && echo inactive >"$file" ;;
-kill) pkill -KILL -s "$(cat "$file.session")"; rm -f "$file" ;;
+kill) kill -KILL "-$(cat "$file.group")"; rm -rf "$file" "$file.lock" ;;
 esac
 exit 0
 "#;
 
-/// Refuses a name that is taken, as systemd does; the script runs in a session of its own.
+/// Refuses a name that is taken, as systemd does. Ends with the script, unless the world has a file `background`.
 const SYSTEMD_RUN: &str = r#"#!/bin/sh
 echo "systemd-run $*" >>"$WORLD/log"
 while :; do
@@ -224,14 +338,34 @@ while :; do
 done
 mkdir "$WORLD/units/$unit.lock" 2>/dev/null || { echo "Unit $unit.service was already loaded" >&2; exit 1; }
 echo active >"$WORLD/units/$unit"
-if [ -e "$WORLD/cut" ]; then sh "$WORLD/cut" "$2"; fi
-UNIT=$unit setsid sh -c '"$@"; rm -rf "$WORLD/units/$UNIT" "$WORLD/units/$UNIT.lock"' sh "$@" >/dev/null 2>&1 </dev/null &
+if [ -e "$WORLD/cut" ]; then
+	awk -v after="$(cat "$WORLD/cut")" '
+		/^#: / && seen++ == after { print "kill -9 $$" }
+		/^}$/ { held = $0; next }
+		held { if ($0 == "main \"$@\"" && seen == after) print "kill -9 $$"; print held; held = "" }
+		{ print }' "$2" >"$2.cut" && cp "$2.cut" "$2" && rm "$2.cut"
+fi
+export unit
+if [ -e "$WORLD/background" ]; then
+	setsid sh -c 'echo $$ >"$WORLD/units/$unit.group"; "$@"; rm -rf "$WORLD/units/$unit" "$WORLD/units/$unit.lock"' sh "$@" \
+		>/dev/null 2>&1 </dev/null &
+else
+	"$@" >/dev/null 2>&1 </dev/null
+	rm -rf "$WORLD/units/$unit" "$WORLD/units/$unit.lock"
+fi
 exit 0
 "#;
 
 const CURL: &str = r#"#!/bin/sh
-for word in "$@"; do url=$word; done
-case $url in
+while [ $# -gt 1 ]; do
+	if [ "$1" = --output ]; then output=$2; fi
+	shift
+done
+case $1 in
+https://releases.test/*)
+	file=$WORLD/source/$(printf %s "${1#https://releases.test/}" | sed 's/%2B/+/g')
+	echo "curl $1" >>"$WORLD/log"
+	if [ -e "$file" ]; then cp "$file" "$output"; printf 200; else printf 404; exit 22; fi ;;
 */health) cat "$WORLD/answers/health" ;;
 */readyz) cat "$WORLD/answers/readyz" ;;
 */db/info) cat "$WORLD/answers/db_info" ;;
@@ -239,13 +373,37 @@ case $url in
 esac
 "#;
 
+/// The reset moves the old data away, restores, and says so at its end, as K3S pkg/cluster/managed.go does.
 const RKE2: &str = r#"#!/bin/sh
 case $1 in
---version) echo "rke2 version $(cat "$WORLD/version") (abcdef)"; echo "go version go1.24" ;;
+--version)
+	echo "rke2 version $(cat "$WORLD/version") (abcdef)"
+	echo "go version go1.24" ;;
+etcd-snapshot)
+	for word in "$@"; do name=$word; done
+	echo "$*" >>"$WORLD/log"
+	mkdir -p "$DATA/server/db/snapshots"
+	[ ! -e "$WORLD/save_fails" ] && cp "$WORLD/snapshot" "$DATA/server/db/snapshots/$name-server-0-1763780000" ;;
+server)
+	echo "$*" >>"$WORLD/log"
+	if [ -e "$WORLD/reset_fails" ]; then echo "level=fatal msg=\"Error: no\""; exit 0; fi
+	for word in "$@"; do
+		case $word in --cluster-reset-restore-path=*) path=${word#*=} ;; esac
+	done
+	mkdir -p "$DATA/server/db/etcd/member" "$DATA/server/tls"
+	cp "$path" "$DATA/server/db/etcd/member/db"
+	echo server-0 >"$DATA/server/db/etcd/name"
+	: >"$DATA/server/db/reset-flag"
+	: >"$DATA/force-restart"
+	echo 'level=error msg="Shutdown request received: Managed etcd cluster membership has been reset, restart without"' >&2 ;;
 esac
+exit 0
 "#;
 
 const KILLALL: &str = r#"#!/bin/sh
 echo killall >>"$WORLD/log"
+rm -f "$DATA/agent/pod-manifests"/*
+for group in $(cat "$WORLD/shims" 2>/dev/null); do kill -KILL "-$group"; done
+rm -f "$WORLD/shims"
 exit 1
 "#;

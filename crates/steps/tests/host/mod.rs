@@ -1,2 +1,5 @@
 mod bench;
+mod changes;
 mod looks;
+mod orders;
+mod quoting;

@@ -1,4 +1,6 @@
 
+# As a unit's own: what the installer and RKE2 create is for others to read, and the receipt's directory is closed.
+umask 022
 cd "$receipt"
 exec >>"$receipt/out" 2>&1 </dev/null
 

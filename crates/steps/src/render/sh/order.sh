@@ -15,8 +15,17 @@ staged_script | durable "$receipt/script"
 chmod 700 "$receipt/script"
 ln -sfn "$receipt" "$state/units/$order_unit"
 flush "${receipt%/*}" "$state/$run" "$state"
-# Leftovers of a reset in this unit's group are the reset's own business, so only the script itself is stopped.
-refusal=$(systemd-run --quiet --no-block --collect --unit="$order_unit" --property=KillMode=process \
+# Proxies and the like, as the node's own unit has them: only the files' names become properties, not what is in them.
+files=$(systemctl show --no-pager --property=EnvironmentFiles "$unit.service" 2>/dev/null |
+	sed -n 's/^EnvironmentFiles=\(.*\) (ignore_errors=.*$/\1/p')
+set --
+while IFS= read -r file; do
+	[ -z "$file" ] || set -- "$@" --property=EnvironmentFile=-"$file"
+done <<FILES
+$files
+FILES
+# A containerd that a reset leaves behind is stopped by name: the whole group would take the shims along, minutes later.
+refusal=$(systemd-run --quiet --no-block --collect --unit="$order_unit" --property=KillMode=process "$@" \
 	--description="rke2flow $run" sh "$receipt/script" 2>&1 9<&-) || alive "$order_unit" || [ -e "$receipt/started" ] ||
 	die "systemd-run refuses: $refusal"
 waited=0

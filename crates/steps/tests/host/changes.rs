@@ -1,0 +1,478 @@
+//! Every change: applied, applied again, and cut off after each of its stages and applied again, leaves the same world.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rke2flow_engine::cluster::Releases;
+use rke2flow_steps::answer::ReceiptAnswer;
+use rke2flow_steps::command::{Change, NodePart};
+
+use super::bench::{Bench, NEWER, VERSION, claim, etcd_snapshot, order, run, sha256};
+
+struct Case {
+    prepare: fn(&Bench),
+    change: fn(&Bench) -> Change,
+    goal: fn(&Bench),
+}
+
+/// Runs a case undisturbed, twice, and once per stage with a cut behind it.
+fn check(case: &Case) {
+    let undisturbed = Bench::new();
+    (case.prepare)(&undisturbed);
+    let change = (case.change)(&undisturbed);
+    undisturbed.apply(&change, 1);
+    (case.goal)(&undisturbed);
+    let expected = undisturbed.state_of_the_world();
+    undisturbed.apply(&change, 2);
+    same(&undisturbed, &expected, &format!("{change:?} applied twice"));
+
+    for (index, stage) in change.stages().iter().enumerate() {
+        let host = Bench::new();
+        (case.prepare)(&host);
+        let change = (case.change)(&host);
+        host.write(&host.world("cut"), (index + 1).to_string());
+        host.take(claim(7));
+        let cut = host.place(&order(change.clone(), 1));
+        assert!(matches!(cut, ReceiptAnswer::Interrupted { .. }), "{change:?} cut after {stage}: {cut:?}");
+        std::fs::remove_file(host.world("cut")).unwrap();
+        host.apply(&change, 2);
+        (case.goal)(&host);
+        same(&host, &expected, &format!("{change:?} cut after {stage} and applied again"));
+    }
+}
+
+fn same(host: &Bench, expected: &BTreeMap<String, String>, when: &str) {
+    let found = host.state_of_the_world();
+    let differs = |name: &&String| found.get(*name) != expected.get(*name);
+    let names: BTreeSet<&String> = found.keys().chain(expected.keys()).filter(differs).collect();
+    let both: Vec<_> = names.iter().map(|name| (name, expected.get(*name), found.get(*name))).collect();
+    assert!(both.is_empty(), "{when}: (name, undisturbed, found): {both:#?}");
+}
+
+fn nothing(_: &Bench) {}
+
+fn data(host: &Bench, below: &str) -> String {
+    format!("{}/{below}", host.paths.data)
+}
+
+/// A server with a database, certificates and charts, stopped.
+fn stopped_server(host: &Bench) {
+    for (file, text) in [
+        ("server/db/etcd/name", "server-0"),
+        ("server/db/etcd/member/db", "newer data"),
+        ("server/db/snapshots/kept", "a snapshot"),
+        ("server/tls/server-ca.crt", "newer certificate"),
+        ("server/cred/passwd", "newer"),
+        ("server/token", "K10abc::server:x"),
+        ("server/manifests/rke2-coredns.yaml", "newer chart"),
+        ("server/manifests/own.yaml", "a person's"),
+    ] {
+        host.write(&data(host, file), text);
+    }
+    host.write(&host.world("snapshot"), etcd_snapshot(1));
+}
+
+fn reset(host: &Bench) -> Change {
+    Change::ClusterReset { snapshot: host.world("snapshot"), sha256: sha256(&etcd_snapshot(1)) }
+}
+
+const ALL_PARTS: [NodePart; 4] = [NodePart::Etcd, NodePart::Tls, NodePart::Cred, NodePart::ShippedCharts];
+
+fn move_aside(_: &Bench) -> Change {
+    Change::MoveAside { parts: ALL_PARTS.to_vec() }
+}
+
+fn move_back(_: &Bench) -> Change {
+    Change::MoveBack { parts: ALL_PARTS.to_vec() }
+}
+
+#[test]
+fn a_release_is_fetched_from_a_directory() {
+    check(&Case {
+        prepare: |host| host.release_source(VERSION),
+        change: |host| Change::FetchRelease {
+            version: VERSION.to_owned(),
+            from: Releases::Directory(host.world("source").into()),
+            arch: String::new(),
+        },
+        goal: |host| assert!(host.exists(&format!("{}/install.sh", host.paths.release(VERSION)))),
+    });
+}
+
+#[test]
+fn a_release_is_fetched_from_a_url_with_its_plus_escaped() {
+    check(&Case {
+        prepare: |host| host.release_source(VERSION),
+        change: |_| Change::FetchRelease {
+            version: VERSION.to_owned(),
+            from: Releases::Url("https://releases.test/{version}/{file}".to_owned()),
+            arch: String::new(),
+        },
+        goal: |host| {
+            assert!(host.exists(&format!("{}/install.sh", host.paths.release(VERSION))));
+            assert!(host.log().iter().any(|line| line.contains("/v1.33.4%2Brke2r1/install.sh")));
+        },
+    });
+}
+
+#[test]
+fn a_release_whose_checksum_does_not_fit_is_not_published_and_the_good_one_is_taken_next_time() {
+    let host = Bench::new();
+    host.release_source(VERSION);
+    let tarball = host.world(&format!("source/{VERSION}/rke2.linux-{}.tar.gz", super::bench::arch()));
+    host.write(&tarball, "damaged");
+    let from = Releases::Directory(host.world("source").into());
+    let change = Change::FetchRelease { version: VERSION.to_owned(), from, arch: String::new() };
+    let (exit, tail) = host.try_apply(&change, 1);
+    assert!(exit != 0 && tail.contains("checksum does not fit"), "{exit} {tail}");
+    assert!(!host.exists(&host.paths.release(VERSION)));
+    host.write(&tarball, VERSION);
+    host.apply(&change, 2);
+}
+
+#[test]
+fn a_snapshot_is_staged() {
+    check(&Case {
+        prepare: |host| host.write(&host.world("snapshot"), etcd_snapshot(1)),
+        change: |host| Change::StageSnapshot {
+            file: host.world("snapshot"),
+            sha256: sha256(&etcd_snapshot(1)),
+            to: format!("{}/snapshot", host.paths.staged(&run())),
+        },
+        goal: |host| {
+            let staged = std::fs::read(format!("{}/snapshot", host.paths.staged(&run()))).unwrap();
+            assert_eq!(staged, etcd_snapshot(1));
+        },
+    });
+}
+
+#[test]
+fn a_compressed_snapshot_is_unpacked() {
+    fn zipped() -> Vec<u8> {
+        stored_zip("snapshot", &etcd_snapshot(2))
+    }
+    check(&Case {
+        prepare: |host| host.write(&host.world("snapshot.zip"), zipped()),
+        change: |host| Change::StageSnapshot {
+            file: host.world("snapshot.zip"),
+            sha256: sha256(&zipped()),
+            to: format!("{}/snapshot", host.paths.staged(&run())),
+        },
+        goal: |host| {
+            let staged = std::fs::read(format!("{}/snapshot", host.paths.staged(&run()))).unwrap();
+            assert_eq!(staged, etcd_snapshot(2));
+        },
+    });
+}
+
+/// An archive of one file, stored: local header, data, central directory, its end (APPNOTE 4.3).
+fn stored_zip(name: &str, data: &[u8]) -> Vec<u8> {
+    let crc = !data.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg()))
+    });
+    let size = u32::try_from(data.len()).unwrap();
+    let mut fields = vec![20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0x5b];
+    for number in [crc, size, size, u32::try_from(name.len()).unwrap()] {
+        fields.extend(number.to_le_bytes());
+    }
+    let mut zip = [b"PK\x03\x04".as_slice(), &fields, name.as_bytes(), data].concat();
+    let directory_at = u32::try_from(zip.len()).unwrap();
+    zip.extend([b"PK\x01\x02\x14\x00".as_slice(), &fields, &[0; 14], name.as_bytes()].concat());
+    let directory_size = u32::try_from(zip.len()).unwrap() - directory_at;
+    zip.extend(b"PK\x05\x06\0\0\0\0\x01\0\x01\0");
+    zip.extend([directory_size.to_le_bytes(), directory_at.to_le_bytes()].concat());
+    zip.extend([0, 0]);
+    zip
+}
+
+#[test]
+fn a_snapshot_without_its_trailer_is_not_staged() {
+    let host = Bench::new();
+    let cut_off = &etcd_snapshot(1)[..4096];
+    host.write(&host.world("snapshot"), cut_off);
+    let to = format!("{}/snapshot", host.paths.staged(&run()));
+    let change = Change::StageSnapshot { file: host.world("snapshot"), sha256: sha256(cut_off), to: to.clone() };
+    let (exit, tail) = host.try_apply(&change, 1);
+    assert!(exit != 0 && tail.contains("trailer"), "{exit} {tail}");
+    assert!(!host.exists(&to));
+}
+
+#[test]
+fn a_snapshot_is_saved_once_per_name() {
+    check(&Case {
+        prepare: |host| host.write(&host.world("snapshot"), etcd_snapshot(1)),
+        change: |_| Change::SaveSnapshot { name: "rke2flow-k7q2".to_owned() },
+        goal: |host| assert!(host.exists(&format!("{}/rke2flow-k7q2-server-0-1763780000", host.paths.snapshots()))),
+    });
+}
+
+#[test]
+fn an_older_version_is_installed_and_the_replaced_binary_kept() {
+    check(&Case {
+        prepare: |host| {
+            host.write(&host.world("version"), NEWER);
+            host.release_source(VERSION);
+            let from = Releases::Directory(host.world("source").into());
+            host.apply(&Change::FetchRelease { version: VERSION.to_owned(), from, arch: String::new() }, 9);
+        },
+        change: |_| Change::InstallVersion { version: VERSION.to_owned(), keep_replaced: true },
+        goal: |host| {
+            assert_eq!(host.survey().installed, VERSION);
+            assert!(host.exists(&host.paths.replaced(NEWER)));
+            assert!(host.log().contains(&"install server tar".to_owned()));
+        },
+    });
+}
+
+#[test]
+fn a_hold_is_put_on_taken_off_and_cleaned_up() {
+    fn held(host: &Bench) {
+        host.apply(&Change::Hold, 8);
+        host.apply(&Change::PointAt { server: None }, 9);
+    }
+    check(&Case {
+        prepare: nothing,
+        change: |_| Change::Hold,
+        goal: |host| {
+            let survey = host.survey();
+            assert!(survey.hold && survey.hold_drop_in);
+            let text = host.read(&host.paths.hold_drop_in(host.role));
+            assert!(text.contains(&format!("\nConditionPathExists=!{}\n", host.paths.hold())), "{text}");
+        },
+    });
+    check(&Case { prepare: held, change: |_| Change::ReleaseHold, goal: |host| assert!(!host.survey().hold) });
+    check(&Case {
+        prepare: held,
+        change: |_| Change::CleanUp,
+        goal: |host| {
+            let survey = host.survey();
+            assert!(!survey.hold && !survey.hold_drop_in && survey.server_override.is_empty());
+        },
+    });
+}
+
+#[test]
+fn a_node_is_killed_with_containers_that_are_deaf_to_sigterm() {
+    fn change(_: &Bench) -> Change {
+        Change::KillNode { grace_seconds: 0 }
+    }
+    let host = Bench::new();
+    host.write(&host.world("units/rke2-server"), "active");
+    let (mut polite, mut deaf) = (host.shim(false), host.shim(true));
+    assert_eq!(host.survey().shims, 2);
+    host.apply(&change(&host), 1);
+    assert_eq!(host.survey().shims, 0);
+    assert!(deaf.is_gone() && polite.is_gone());
+    check(&Case {
+        prepare: |host| host.write(&host.world("units/rke2-server"), "active"),
+        change,
+        goal: |host| assert_eq!(host.survey().unit, "inactive"),
+    });
+}
+
+#[test]
+fn a_killall_that_leaves_a_container_is_not_a_success() {
+    let host = Bench::new();
+    let _shim = host.shim(true);
+    host.executable(&format!("{}/rke2-killall.sh", host.paths.bin), "#!/bin/sh\nexit 0\n");
+    let (exit, tail) = host.try_apply(&Change::KillNode { grace_seconds: 0 }, 1);
+    assert!(exit != 0 && tail.contains("containers still run"), "{exit} {tail}");
+}
+
+#[test]
+fn parts_move_aside_and_the_token_and_the_snapshots_stay() {
+    check(&Case {
+        prepare: stopped_server,
+        change: move_aside,
+        goal: |host| {
+            let survey = host.survey();
+            assert!(!survey.etcd_name && !survey.etcd_member && !survey.tls && !survey.cred);
+            assert_eq!((survey.shipped_charts, survey.aside.len()), (0, 4));
+            for kept in ["server/token", "server/db/snapshots/kept", "server/manifests/own.yaml"] {
+                assert!(host.exists(&data(host, kept)), "{kept} is gone");
+            }
+        },
+    });
+}
+
+#[test]
+fn parts_move_back_and_a_reset_that_nothing_followed_is_undone() {
+    fn before(host: &Bench) {
+        stopped_server(host);
+        host.apply(&move_aside(host), 8);
+        host.apply(&reset(host), 9);
+    }
+    check(&Case {
+        prepare: before,
+        change: move_back,
+        goal: |host| {
+            let survey = host.survey();
+            assert!(!survey.reset_flag && survey.reset.is_none() && survey.shipped_charts == 1, "{survey:?}");
+            assert_eq!(host.read(&data(host, "server/db/etcd/member/db")), "newer data");
+            assert_eq!(host.read(&data(host, "server/tls/server-ca.crt")), "newer certificate");
+        },
+    });
+}
+
+#[test]
+fn nothing_moves_below_a_node_that_lives() {
+    let host = Bench::new();
+    stopped_server(&host);
+    let before = host.state_of_the_world();
+    {
+        let _shim = host.shim(false);
+        assert_ne!(host.try_apply(&move_aside(&host), 1).0, 0);
+    }
+    host.write(&host.world("units/rke2-server"), "activating");
+    assert_ne!(host.try_apply(&move_aside(&host), 2).0, 0);
+    assert_eq!(host.survey().aside, Vec::<String>::new());
+    assert_eq!(host.read(&data(&host, "server/db/etcd/name")), before["/da'ta dir/rke2/server/db/etcd/name"]);
+}
+
+#[test]
+fn etcd_never_moves_again_once_the_reset_has_begun() {
+    let host = Bench::new();
+    stopped_server(&host);
+    host.apply(&move_aside(&host), 1);
+    host.apply(&reset(&host), 2);
+    let (exit, tail) = host.try_apply(&move_aside(&host), 3);
+    assert!(exit != 0 && tail.contains("cluster-reset of this run has begun"), "{exit} {tail}");
+    std::fs::remove_file(host.paths.reset_record()).unwrap();
+    let (exit, tail) = host.try_apply(&move_aside(&host), 4);
+    assert!(exit != 0 && tail.contains("reset-flag exists"), "{exit} {tail}");
+    assert!(host.survey().etcd_member);
+}
+
+#[test]
+fn the_server_override_is_written() {
+    check(&Case {
+        prepare: |host| {
+            host.write(&format!("{}/config.yaml", host.paths.config), "server: https://old:9345\netcd-s3: true\n")
+        },
+        change: |_| Change::PointAt { server: Some("https://10.0.0.10:9345".to_owned()) },
+        goal: |host| {
+            let survey = host.survey();
+            let expected = rke2flow_steps::answer::server_override(&run(), Some("https://10.0.0.10:9345"));
+            assert_eq!(survey.server_override, expected);
+            assert_eq!((survey.configured_server.as_str(), survey.etcd_s3), ("https://old:9345", true));
+        },
+    });
+    check(&Case {
+        prepare: nothing,
+        change: |_| Change::PointAt { server: None },
+        goal: |host| {
+            assert_eq!(host.survey().server_override, rke2flow_steps::answer::server_override(&run(), None));
+            assert!(host.read(&host.paths.server_override()).ends_with("\nserver: \"\"\n"));
+        },
+    });
+}
+
+#[test]
+fn a_reset_restores_exactly_the_snapshot_and_is_proved_by_its_log() {
+    check(&Case {
+        prepare: |host| {
+            stopped_server(host);
+            host.apply(&move_aside(host), 9);
+        },
+        change: reset,
+        goal: |host| {
+            let state = host.survey().reset.unwrap();
+            assert!(state.proved && !state.started_since && state.run == run().as_str());
+            assert_eq!(state.sha256, sha256(&etcd_snapshot(1)));
+            assert_eq!(std::fs::read(data(host, "server/db/etcd/member/db")).unwrap(), etcd_snapshot(1));
+            let asked = host.log().into_iter().rfind(|line| line.starts_with("server --cluster-reset")).unwrap();
+            for flag in [
+                "--etcd-s3=false",
+                "--etcd-disable-snapshots=false",
+                "--etcd-arg=advertise-client-urls=https://127.0.0.1:2379",
+            ] {
+                assert!(asked.contains(flag), "{asked}");
+            }
+        },
+    });
+}
+
+#[test]
+fn a_reset_that_exits_0_without_the_proof_fails_and_the_node_is_not_started_after_it() {
+    let host = Bench::new();
+    stopped_server(&host);
+    host.write(&host.world("reset_fails"), "");
+    let (exit, tail) = host.try_apply(&reset(&host), 1);
+    assert!(exit != 0 && tail.contains("level=fatal"), "{exit} {tail}");
+    assert!(!host.survey().reset.unwrap().proved);
+    let (exit, tail) = host.try_apply(&Change::StartUnit, 2);
+    assert!(exit != 0 && tail.contains("has not succeeded"), "{exit} {tail}");
+    assert_eq!(host.survey().unit, "inactive");
+}
+
+#[test]
+fn a_reset_is_refused_after_the_node_was_started_and_so_is_moving_back() {
+    let host = Bench::new();
+    stopped_server(&host);
+    host.apply(&move_aside(&host), 1);
+    host.apply(&reset(&host), 2);
+    // What a normal start does once its API is up.
+    std::fs::remove_file(host.paths.reset_flag()).unwrap();
+    host.write(&data(&host, "server/db/etcd/member/db"), "writes since the restore");
+    assert!(host.survey().reset.unwrap().started_since);
+    for change in [reset(&host), move_back(&host)] {
+        let (exit, tail) = host.try_apply(&change, if change == reset(&host) { 3 } else { 4 });
+        assert!(exit != 0 && tail.contains("lose what was written since"), "{exit} {tail}");
+    }
+    assert_eq!(host.read(&data(&host, "server/db/etcd/member/db")), "writes since the restore");
+}
+
+#[test]
+fn a_reset_refuses_a_compressed_or_wrong_snapshot_before_anything_moves() {
+    let host = Bench::new();
+    stopped_server(&host);
+    let zip = Change::ClusterReset { snapshot: host.world("snapshot.zip"), sha256: String::new() };
+    assert!(host.try_apply(&zip, 1).1.contains("k3s#14526"));
+    let wrong = Change::ClusterReset { snapshot: host.world("snapshot"), sha256: sha256(b"another") };
+    assert!(host.try_apply(&wrong, 2).1.contains("does not have the digest"));
+    assert_eq!(host.read(&data(&host, "server/db/etcd/member/db")), "newer data");
+    assert!(host.survey().reset.is_none());
+}
+
+#[test]
+fn a_unit_is_started_without_blocking() {
+    fn goal(host: &Bench) {
+        assert_eq!(host.survey().unit, "active");
+        let asked = host.log().into_iter().filter(|line| line.starts_with("systemctl")).collect::<Vec<_>>();
+        assert!(asked[0].contains("reset-failed") && asked[1].contains("--no-block"), "{asked:?}");
+    }
+    check(&Case { prepare: nothing, change: |_| Change::StartUnit, goal });
+    check(&Case { prepare: nothing, change: |_| Change::RestartUnit, goal });
+}
+
+#[test]
+fn a_start_that_the_hold_would_skip_or_that_would_found_an_empty_cluster_is_refused() {
+    let host = Bench::new();
+    stopped_server(&host);
+    host.apply(&Change::Hold, 1);
+    assert!(host.try_apply(&Change::StartUnit, 2).1.contains("hold is still on"));
+    host.apply(&Change::ReleaseHold, 3);
+    host.apply(&move_aside(&host), 4);
+    assert!(host.try_apply(&Change::StartUnit, 5).1.contains("empty cluster"));
+    host.apply(&Change::PointAt { server: None }, 6);
+    assert!(host.try_apply(&Change::StartUnit, 7).1.contains("empty cluster"));
+    host.apply(&Change::PointAt { server: Some("https://10.0.0.10:9345".to_owned()) }, 8);
+    host.apply(&Change::StartUnit, 9);
+}
+
+#[test]
+fn a_persons_script_keeps_its_status_and_the_end_of_its_output() {
+    check(&Case {
+        prepare: nothing,
+        change: |host| Change::Script {
+            script: format!("echo it's done > '{}'", host.world("done")).replace("it's", "it"),
+        },
+        goal: |host| assert_eq!(host.read(&host.world("done")), "it done\n"),
+    });
+    let host = Bench::new();
+    let script = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; exit 3".to_owned();
+    let (exit, tail) = host.try_apply(&Change::Script { script }, 1);
+    assert_eq!(exit, 3);
+    assert!(tail.ends_with("line 19999\n") && tail.len() <= 4096);
+    let out = format!("{}/out", host.paths.receipt(&run(), &order(Change::Hold, 1).instance, 1));
+    assert!(host.read(&out).len() <= 64 * 1024);
+}
