@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use rke2flow_engine::action::{Action, ActionInfo, ActionSpec, Catalogue, Place};
+use async_trait::async_trait;
+use rke2flow_engine::action::{Action, ActionInfo, ActionSpec, Applied, Catalogue, Context, Failure, Place, Probe};
 use rke2flow_engine::id::Target;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -41,7 +42,7 @@ macro_rules! catalogue {
         /// Every action, in the order of the reference.
         const INFOS: &[&ActionInfo] = &[$(&$name::INFO),*];
 
-        fn bind(world: &World, name: &str, fields: &Value) -> Result<Arc<dyn Action>, String> {
+        fn bind(world: Option<&World>, name: &str, fields: &Value) -> Result<Arc<dyn Action>, String> {
             match name {
                 $(stringify!($name) => bind_one::<$name>(world, fields),)*
                 _ => Err(format!("there is no action `{name}`")),
@@ -89,16 +90,22 @@ catalogue! {
     clean_up::CleanUp,
 }
 
-/// The actions of this product, on one cluster.
+/// The actions of this product, on one cluster or on none.
 #[derive(Clone)]
 pub struct StepsCatalogue {
-    world: World,
+    world: Option<World>,
 }
 
 impl StepsCatalogue {
     /// A catalogue whose actions reach the world through `access`.
     pub fn new(access: Access) -> Self {
-        Self { world: World::new(access) }
+        Self { world: Some(World::new(access)) }
+    }
+
+    /// A catalogue for reading, checking and planning without a cluster: its actions are checked when they are bound,
+    /// and cannot be run.
+    pub fn offline() -> Self {
+        Self { world: None }
     }
 }
 
@@ -130,12 +137,37 @@ impl Catalogue for StepsCatalogue {
             (Place::Host, Target::Operator) => {
                 Err(format!("{name} runs for a host: use `on: Servers` or another selector"))
             }
-            _ => bind(&self.world, name, fields),
+            _ => bind(self.world.as_ref(), name, fields),
         }
     }
 }
 
-fn bind_one<G: Goal>(world: &World, fields: &Value) -> Result<Arc<dyn Action>, String> {
+fn bind_one<G: Goal>(world: Option<&World>, fields: &Value) -> Result<Arc<dyn Action>, String> {
     let goal: G = serde_json::from_value(fields.clone()).map_err(|error| format!("{}: {error}", G::INFO.name))?;
-    Ok(Bound::action(world.clone(), goal))
+    Ok(match world {
+        Some(world) => Bound::action(world.clone(), goal),
+        None => Arc::new(Offline { name: G::INFO.name }),
+    })
+}
+
+/// An action that was bound without a cluster.
+struct Offline {
+    name: &'static str,
+}
+
+impl Offline {
+    fn failure(&self) -> Failure {
+        Failure::permanent(format!("{} cannot be run without a cluster", self.name))
+    }
+}
+
+#[async_trait]
+impl Action for Offline {
+    async fn probe(&self, _context: &Context) -> Result<Probe, Failure> {
+        Err(self.failure())
+    }
+
+    async fn apply(&self, _context: &Context) -> Result<Applied, Failure> {
+        Err(self.failure())
+    }
 }

@@ -16,4 +16,5 @@ pub mod point;
 pub mod ports;
 pub mod release;
 pub mod render;
+pub mod runbooks;
 pub mod secret;

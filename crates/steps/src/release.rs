@@ -1,12 +1,14 @@
 //! A release of RKE2 or K3s, `v1.33.4+rke2r1`: ordered, and counted in minor releases.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
 /// A release. Ordered by version, then by the distribution's own build: `+rke2r2` follows `+rke2r1`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
     version: semver::Version,
+    build: u64,
 }
 
 impl Release {
@@ -26,7 +28,25 @@ impl FromStr for Release {
     fn from_str(text: &str) -> Result<Self, String> {
         let version = text.strip_prefix('v').and_then(|version| semver::Version::parse(version).ok());
         let version = version.filter(|version| !version.build.is_empty());
-        version.map(|version| Self { version }).ok_or_else(|| format!("`{text}` is no release such as v1.33.4+rke2r1"))
+        let release = version.and_then(|version| {
+            // The last number of `rke2r10`: as text it would come before `rke2r2`.
+            let build = version.build.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+            Some(Self { version, build })
+        });
+        release.ok_or_else(|| format!("`{text}` is no release such as v1.33.4+rke2r1"))
+    }
+}
+
+impl Ord for Release {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_name = || self.version.build.cmp(&other.version.build);
+        self.version.cmp_precedence(&other.version).then(self.build.cmp(&other.build)).then_with(by_name)
+    }
+}
+
+impl PartialOrd for Release {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -8,7 +8,7 @@ use rke2flow_engine::value::{FactSpec, Param, ValueType};
 use serde::{Deserialize, Serialize};
 
 use crate::actions::save_snapshot::is_sound;
-use crate::actions::{Goal, World, info, known};
+use crate::actions::{Goal, World, info, known, restored};
 use crate::point::{RecoveryPoint, SnapshotRef};
 
 /// Goal: one recovery point is chosen, complete and sound.
@@ -17,6 +17,9 @@ use crate::point::{RecoveryPoint, SnapshotRef};
 pub struct ChoosePoint {
     /// `latest`, the id of the run that made it, or the name of its snapshot file.
     pub to: Param<String>,
+    /// The server that is going to be restored; the cluster file's when empty.
+    #[serde(default)]
+    pub server: Param<String>,
 }
 
 #[async_trait]
@@ -39,6 +42,7 @@ impl Goal for ChoosePoint {
 
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
         let wanted = known(&self.to)?;
+        let server = restored(world, &self.server)?;
         let (points, silent) = kept(world).await?;
         let points = if points.is_empty() { in_bucket(world).await? } else { points };
         let own = points.iter().filter(|point| point.cluster == context.cluster);
@@ -47,11 +51,11 @@ impl Goal for ChoosePoint {
             name => own.filter(|point| is_meant(point, name)).max_by_key(|point| point.taken_at),
         };
         let Some(point) = point else { return Ok(none_found(wanted, &points, &silent)) };
-        let snapshot = match sound_snapshot(world, point).await? {
+        let snapshot = match sound_snapshot(world, point, &server).await? {
             Ok(snapshot) => snapshot,
             Err(found) => return Ok(Probe::Refused { expected: format!("a sound snapshot of {}", point.id), found }),
         };
-        if let Some(found) = wrong_token(world, point).await? {
+        if let Some(found) = wrong_token(world, point, &server).await? {
             return Ok(Probe::Refused { expected: "the token that the snapshot was taken with".to_owned(), found });
         }
         Ok(Probe::Satisfied(facts(point, snapshot)))
@@ -119,10 +123,10 @@ fn none_found(wanted: &str, points: &[RecoveryPoint], silent: &[String]) -> Prob
 async fn sound_snapshot<'a>(
     world: &World,
     point: &'a RecoveryPoint,
+    server: &HostName,
 ) -> Result<Result<&'a SnapshotRef, String>, Failure> {
-    let init = world.init()?.as_str();
     let mut snapshots: Vec<&SnapshotRef> = point.snapshots.iter().collect();
-    snapshots.sort_by_key(|snapshot| snapshot.host != init);
+    snapshots.sort_by_key(|snapshot| snapshot.host != server.as_str());
     let mut damage = Vec::new();
     for snapshot in snapshots {
         let host = HostName::new(snapshot.host.as_str()).map_err(|error| Failure::permanent(error.to_string()))?;
@@ -139,12 +143,11 @@ async fn sound_snapshot<'a>(
 }
 
 /// A snapshot cannot be read with another token than it was taken with (DOC:datastore/backup_restore.md "Security").
-async fn wrong_token(world: &World, point: &RecoveryPoint) -> Result<Option<String>, Failure> {
-    let init = world.init()?;
-    let found = world.hosts().survey(init).await?.token_sha256;
+async fn wrong_token(world: &World, point: &RecoveryPoint, server: &HostName) -> Result<Option<String>, Failure> {
+    let found = world.hosts().survey(server).await?.token_sha256;
     Ok((found != point.token_sha256).then(|| match found.is_empty() {
-        true => format!("{init} has no token on disk"),
-        false => format!("{init} has another one (SHA-256 {found})"),
+        true => format!("{server} has no token on disk"),
+        false => format!("{server} has another one (SHA-256 {found})"),
     }))
 }
 

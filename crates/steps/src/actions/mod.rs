@@ -49,7 +49,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub(crate) use finding::Finding;
-pub(crate) use world::{LEASE_FRESH, World, host_of, known, moment, stamp};
+pub(crate) use world::{LEASE_FRESH, World, host_of, known, moment, restored, stamp};
 
 /// One kind of goal: what the engine knows about it, and how it is looked at and reached.
 #[async_trait]

@@ -47,7 +47,7 @@ impl Goal for RecordPoint {
                 return Ok(Probe::Pending(why));
             }
         }
-        if let Some(key) = bucket_key(world, host, &point.id)?
+        if let Some(key) = bucket_key(world, &point.id)
             && let Some(bucket) = world.bucket()
             && bucket.head(&key).await?.is_none()
         {
@@ -60,9 +60,8 @@ impl Goal for RecordPoint {
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
-        let host = host_of(context)?;
         let point = self.point(world, context).await?;
-        if let Some(key) = bucket_key(world, host, &point.id)?
+        if let Some(key) = bucket_key(world, &point.id)
             && let Some(bucket) = world.bucket()
         {
             world.check_claim(context).await?;
@@ -158,13 +157,10 @@ async fn damage(world: &World, snapshot: &SnapshotRef) -> Result<Option<String>,
     })
 }
 
-/// Where the bucket keeps the point: written once, by the step on the restored server. The directory is the one that
-/// RKE2 keeps metadata in, so that it is not taken for a snapshot (K3S pkg/etcd/s3/s3.go).
-fn bucket_key(world: &World, host: &HostName, id: &str) -> Result<Option<String>, Failure> {
-    match &world.cluster().s3 {
-        Some(s3) if world.init()? == host => Ok(Some(key_of(&s3.folder, id))),
-        _ => Ok(None),
-    }
+/// Where the bucket keeps the point: every server's step writes the same one. The directory is the one that RKE2 keeps
+/// metadata in, so that it is not taken for a snapshot (K3S pkg/etcd/s3/s3.go).
+fn bucket_key(world: &World, id: &str) -> Option<String> {
+    world.cluster().s3.as_ref().map(|s3| key_of(&s3.folder, id))
 }
 
 /// The key of a recovery point below the snapshots' folder.

@@ -6,7 +6,7 @@ use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
 
 use crate::actions::node_ready::staleness;
-use crate::actions::{Goal, World, info, known, noted, stamp};
+use crate::actions::{Goal, World, info, known, noted, restored, stamp};
 use crate::kinds::{AnyKind, Lease, Meta, Node};
 
 /// Goal: no Node object stands for a machine that is not in the cluster file.
@@ -16,6 +16,9 @@ pub struct RemoveGhosts {
     /// The node names that are expected; those of the cluster file when empty.
     #[serde(default)]
     pub nodes: Param<Vec<String>>,
+    /// The server that was restored; the cluster file's when empty.
+    #[serde(default)]
+    pub server: Param<String>,
 }
 
 #[async_trait]
@@ -29,7 +32,7 @@ impl Goal for RemoveGhosts {
             return Ok(Probe::satisfied());
         }
         let names: Vec<&str> = ghosts.iter().map(|node| node.metadata.name.as_str()).collect();
-        let survey = world.hosts().survey(world.init()?).await?;
+        let survey = world.hosts().survey(&restored(world, &self.server)?).await?;
         // A node that lives renews its lease every 10 s: until then an old lease proves nothing after a restore.
         let since = stamp(survey.unit_active_since);
         let alive = living(world, &names, since).await?;

@@ -133,6 +133,14 @@ pub(crate) fn host_of(context: &Context) -> Result<&HostName, Failure> {
     context.target.host().ok_or_else(missing)
 }
 
+/// The server that is restored: the one that a field names, or the cluster file's. They differ when the latter is lost.
+pub(crate) fn restored(world: &World, server: &Param<String>) -> Result<HostName, Failure> {
+    match known(server)?.as_str() {
+        "" => world.init().cloned(),
+        name => HostName::new(name).map_err(|error| Failure::permanent(error.to_string())),
+    }
+}
+
 /// The value of a field.
 pub(crate) fn known<T>(param: &Param<T>) -> Result<&T, Failure> {
     param.get().map_err(|error| Failure::permanent(error.to_string()))
