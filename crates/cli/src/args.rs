@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use rke2flow_engine::id::{HostName, RunId};
+use rke2flow_engine::id::RunId;
 
 /// Upgrades, rolls back and rebuilds RKE2 clusters by durable, resumable runbooks.
 #[derive(Debug, Parser)]
-#[command(name = "rke2flow", version, propagate_version = true, max_term_width = 110)]
-#[command(after_help = "Exit codes: 0 done, 1 a step failed, 2 bad input, 3 stopped and resumable, 4 refused by a guard or a host,
+#[command(name = "rke2flow", version, max_term_width = 110)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 a step failed, 2 bad input, 3 stopped and resumable, 4 refused by a guard or a host,
 5 held by another operator, 6 something would run (plan --exit-code), 7 over budget (run --fail-over-budget).
 
-First steps without a cluster: rke2flow rehearse upgrade")]
+First steps without a cluster: rke2flow rehearse upgrade"
+)]
 pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
@@ -114,14 +116,14 @@ pub struct Making {
     /// A path, or the name of an embedded runbook: `upgrade`, `upgrade.ron`
     pub runbook: String,
     /// A parameter of the runbook, as NAME=VALUE; lists as a,b,c
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
-    pub set: Vec<(String, String)>,
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
     /// A host that is powered off or cut off for certain: never touched, never waited for
-    #[arg(long, value_name = "HOST")]
-    pub lost: Vec<HostName>,
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub lost: Vec<String>,
     /// Only these hosts (and the operator's own steps)
-    #[arg(long, value_name = "HOST")]
-    pub limit: Vec<HostName>,
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub limit: Vec<String>,
 }
 
 /// Options of `run`.
@@ -293,8 +295,8 @@ pub struct RehearseArgs {
     #[command(flatten)]
     pub twin: TwinShape,
     /// A parameter of the runbook, as NAME=VALUE
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
-    pub set: Vec<(String, String)>,
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
     /// Kill the engine (SIGKILL) after this many records, then resume
     #[arg(long, value_name = "N")]
     pub kill_after: Option<u64>,
@@ -323,8 +325,8 @@ pub struct TwinUpArgs {
 
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(format!("`{text}` is not of the form NAME=VALUE")),
+        Some((name, value)) if !name.is_empty() && !value.trim().is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not of the form GUARD=REASON")),
     }
 }
 

@@ -1,8 +1,48 @@
 //! The binary `rke2flow`: reads the command line, carries out one command, ends with its exit code.
 
 mod args;
+mod asking;
+mod claiming;
+mod command;
+mod driving;
 mod exit;
+mod held;
+mod logging;
+mod making;
+mod observing;
+mod panic;
+mod place;
+mod probing;
+mod reading;
+mod runs;
+mod saved;
+mod screen;
+mod shim_runbooks;
+mod show;
+mod stopping;
+mod superseding;
 mod telemetry;
 mod trace;
+mod world;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Cli;
+use crate::show::Colour;
+
+fn main() -> ExitCode {
+    // One TLS provider for everything; the second installation, in a test, changes nothing.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    panic::install_message();
+    let cli = Cli::parse();
+    logging::start(cli.global.verbose);
+    match command::carry_out(&cli) {
+        Ok(exit) => exit.into(),
+        Err(problem) => {
+            eprintln!("{} {problem}", Colour::of_stderr().bad("error:"));
+            problem.exit.into()
+        }
+    }
+}

@@ -26,13 +26,12 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
     SdkTracer, SdkTracerProvider, Span, SpanData, SpanEvents, SpanExporter as _, SpanLinks, SpanProcessor,
 };
-use rke2flow_engine::id::RunId;
-use sha2::{Digest, Sha256};
+use rke2flow_engine::report::SpanOutcome;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Layer;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::trace::{TraceSpan, TraceValue};
+use crate::trace::{Told, TraceValue};
 
 /// How long a run waits for the collector when it ends.
 pub const EXPORT_LIMIT: Duration = Duration::from_secs(2);
@@ -69,21 +68,21 @@ where
 }
 
 /// Makes a span of this process a part of the run's trace.
-pub fn attach(span: &tracing::Span, run: &RunId, parent: Option<&str>) {
-    let trace = Trace::of(run, parent);
-    let remote = SpanContext::new(trace.id, trace.span("run"), TraceFlags::SAMPLED, true, TraceState::NONE);
+pub fn attach(span: &tracing::Span, told: &Told) {
+    let (trace, id) = (TraceId::from_bytes(told.span.trace_id), SpanId::from_bytes(told.span.span_id));
+    let run = SpanContext::new(trace, id, TraceFlags::SAMPLED, true, TraceState::NONE);
     // Fails only when no OpenTelemetry layer is there: then there is nothing to attach to.
-    let _ = span.set_parent(Context::new().with_remote_span_context(remote));
+    let _ = span.set_parent(Context::new().with_remote_span_context(run));
 }
 
 /// Sends spans, and what the process itself gathered. Returns within [`EXPORT_LIMIT`]; what could not be sent is
-/// logged and lost.
-pub async fn export(run: &RunId, parent: Option<&str>, spans: Vec<TraceSpan>) {
+/// logged and lost. `parent` is the caller's `TRACEPARENT`.
+pub async fn export(parent: Option<&str>, told: Vec<Told>) {
     if !is_wanted() {
         return;
     }
-    let trace = Trace::of(run, parent);
-    let mut all: Vec<SpanData> = spans.into_iter().map(|span| trace.data(span)).collect();
+    let caller = parent.and_then(parse_parent).map(|(_, caller)| caller);
+    let mut all: Vec<SpanData> = told.into_iter().map(|told| data(told, caller)).collect();
     all.append(&mut Gathered::of_process().take());
     match tokio::time::timeout(EXPORT_LIMIT, send(all)).await {
         Ok(Ok(())) => {}
@@ -116,58 +115,36 @@ fn resource() -> Resource {
     if named { builder.build() } else { builder.with_service_name("rke2flow").build() }
 }
 
-/// The ids of one run's trace.
-struct Trace {
-    id: TraceId,
-    caller: Option<SpanId>,
-    run: RunId,
-}
-
-impl Trace {
-    fn of(run: &RunId, parent: Option<&str>) -> Self {
-        match parent.and_then(parse_parent) {
-            Some((id, caller)) => Self { id, caller: Some(caller), run: run.clone() },
-            None => {
-                let digest = Sha256::digest(format!("rke2flow trace {run}"));
-                let bytes = digest[..16].try_into().expect("a SHA-256 has more than 16 bytes");
-                Self { id: TraceId::from_bytes(bytes), caller: None, run: run.clone() }
-            }
-        }
-    }
-
-    fn span(&self, key: &str) -> SpanId {
-        let digest = Sha256::digest(format!("rke2flow span {} {key}", self.run));
-        SpanId::from_bytes(digest[..8].try_into().expect("a SHA-256 has more than 8 bytes"))
-    }
-
-    fn data(&self, span: TraceSpan) -> SpanData {
-        let parent = match &span.parent {
-            Some(key) => self.span(key),
-            None => self.caller.unwrap_or(SpanId::INVALID),
-        };
-        SpanData {
-            span_context: SpanContext::new(
-                self.id,
-                self.span(&span.key),
-                TraceFlags::SAMPLED,
-                false,
-                TraceState::NONE,
-            ),
-            parent_span_id: parent,
-            parent_span_is_remote: span.parent.is_none() && self.caller.is_some(),
-            span_kind: if span.parent.is_none() { SpanKind::Server } else { SpanKind::Internal },
-            name: Cow::Owned(span.name),
-            start_time: SystemTime::from(span.start),
-            end_time: SystemTime::from(span.end),
-            attributes: span.attributes.into_iter().map(attribute).collect(),
-            dropped_attributes_count: 0,
-            events: SpanEvents::default(),
-            links: SpanLinks::default(),
-            status: span.failed.map_or(Status::Ok, Status::error),
-            instrumentation_scope: InstrumentationScope::builder("rke2flow")
-                .with_version(env!("CARGO_PKG_VERSION"))
-                .build(),
-        }
+fn data(told: Told, caller: Option<SpanId>) -> SpanData {
+    let span = told.span;
+    let own = SpanContext::new(
+        TraceId::from_bytes(span.trace_id),
+        SpanId::from_bytes(span.span_id),
+        TraceFlags::SAMPLED,
+        false,
+        TraceState::NONE,
+    );
+    let is_root = span.parent.is_none();
+    SpanData {
+        span_context: own,
+        parent_span_id: span.parent.map(SpanId::from_bytes).or(caller).unwrap_or(SpanId::INVALID),
+        parent_span_is_remote: is_root && caller.is_some(),
+        span_kind: if is_root { SpanKind::Server } else { SpanKind::Internal },
+        name: Cow::Owned(told.title),
+        start_time: SystemTime::from(span.start),
+        end_time: SystemTime::from(span.end),
+        attributes: told.attributes.into_iter().map(attribute).collect(),
+        dropped_attributes_count: 0,
+        events: SpanEvents::default(),
+        links: SpanLinks::default(),
+        status: match span.outcome {
+            SpanOutcome::Done | SpanOutcome::Skipped => Status::Ok,
+            SpanOutcome::Failed(why) => Status::error(why),
+            SpanOutcome::Open => Status::Unset,
+        },
+        instrumentation_scope: InstrumentationScope::builder("rke2flow")
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .build(),
     }
 }
 
@@ -283,20 +260,5 @@ mod tests {
         for bad in ["", "00-abc-def-01", &zeros, "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"] {
             assert!(parse_parent(bad).is_none(), "{bad:?} was taken");
         }
-    }
-
-    #[test]
-    fn two_processes_give_the_same_attempt_the_same_ids() {
-        let run = RunId::new("261122-0312-k7q2").unwrap();
-        let (one, other) = (Trace::of(&run, None), Trace::of(&run, None));
-        assert_eq!(one.id, other.id);
-        assert_eq!(one.span("attempt/a/B@c#1"), other.span("attempt/a/B@c#1"));
-        assert_ne!(one.span("attempt/a/B@c#1"), one.span("attempt/a/B@c#2"));
-    }
-
-    #[test]
-    fn the_callers_trace_is_gone_on_with() {
-        let run = RunId::new("261122-0312-k7q2").unwrap();
-        assert_eq!(Trace::of(&run, Some(PARENT)).id.to_string(), "0af7651916cd43dd8448eb211c80319c");
     }
 }

@@ -262,7 +262,7 @@ pub struct RunOpened {
     /// Whether `--yes` answers gates.
     #[serde(default)]
     pub yes: bool,
-    /// Trace id, 32 hex digits, when the caller gave one in `TRACEPARENT`.
+    /// The caller's `TRACEPARENT`, when there was one: the run is a part of that trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_parent: Option<String>,
 }

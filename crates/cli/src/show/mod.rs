@@ -7,6 +7,8 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use owo_colors::{OwoColorize, Style};
 
+pub mod dry_run;
+pub mod phases;
 pub mod progress;
 
 /// Whether texts are coloured.
@@ -82,7 +84,7 @@ pub fn short(duration: Duration) -> String {
 /// A table without lines, as kubectl prints them.
 pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(head.iter().map(|cell| (*cell).to_owned()));
     for row in rows {
         table.add_row(row);

@@ -145,7 +145,13 @@ impl Progress {
     }
 
     /// The line for a hint of what an instance waits for; `None` when it was said a moment ago.
-    pub fn hint(&mut self, instance: &InstanceId, hint: &str, now: std::time::Instant, at: Timestamp) -> Option<String> {
+    pub fn hint(
+        &mut self,
+        instance: &InstanceId,
+        hint: &str,
+        now: std::time::Instant,
+        at: Timestamp,
+    ) -> Option<String> {
         let known = self.hinted.get(instance.as_str());
         if known.is_some_and(|(said, _)| now.duration_since(*said) < HINT_EVERY) {
             return None;

@@ -157,7 +157,9 @@ fn widen(extent: &mut Extent, interval: super::Interval) {
 }
 
 fn trace_id(replayed: &Replayed) -> [u8; 16] {
-    let given = replayed.opened.trace_parent.as_deref().and_then(|text| u128::from_str_radix(text, 16).ok());
+    // W3C Trace Context: `00-<trace id>-<span id>-<flags>`.
+    let given = replayed.opened.trace_parent.as_deref().and_then(|text| text.split('-').nth(1));
+    let given = given.and_then(|text| u128::from_str_radix(text, 16).ok());
     match given {
         Some(given) => given.to_be_bytes(),
         None => {

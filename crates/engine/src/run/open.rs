@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::id::RunId;
 use crate::journal::{FileJournal, Journal, RunDirectory, RunLock};
 use crate::plan::Plan;
-use crate::record::{Event, RunOpened, SourceKind};
+use crate::record::{Event, RunOpened, SourceKind, Verdict};
 use crate::state::Waiver;
 
 /// The longest piece of a text in one record, in bytes as JSON.
@@ -92,6 +92,18 @@ impl Run {
 
     pub(super) fn into_parts(self) -> (Replayed, Box<dyn Journal>, Option<(RunDirectory, RunLock)>) {
         (self.replayed, self.journal, self.directory)
+    }
+
+    /// Closes the run because a later one has taken its place. What it still has on hosts is the later one's to take down.
+    pub fn supersede(mut self, by: &RunId, clock: &Clock) -> Result<(), RunError> {
+        let closed = Event::RunClosed {
+            verdict: Verdict::Superseded { by: by.clone() },
+            why: format!("run {by} has taken its place"),
+        };
+        let state = &mut self.replayed.state;
+        ledger::open_run(self.journal.as_mut(), &self.replayed.id, clock, std::iter::once(closed), &mut |record| {
+            Ok(state.apply(record)?)
+        })
     }
 
     /// The run so far.

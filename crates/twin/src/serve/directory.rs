@@ -68,8 +68,7 @@ impl Directory {
 
     /// Writes `cluster.ron`.
     pub fn write_cluster(&self, cluster: &Cluster) -> Result<PathBuf, ServeError> {
-        let config = ron::ser::PrettyConfig::new().struct_names(false).depth_limit(4);
-        let text = ron::Options::default().to_string_pretty(cluster, config)?;
+        let text = cluster.to_ron();
         let head = "// A twin's cluster file, written when it started. Ports and keys change with every start.\n";
         self.write("cluster.ron", format!("{head}{text}\n").as_bytes())
     }

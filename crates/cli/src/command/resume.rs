@@ -1,0 +1,83 @@
+//! `resume` and `abort`: going on with a run, from its journal alone.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rke2flow_engine::cluster::{self, Cluster};
+use rke2flow_engine::inbox::Inbox;
+use rke2flow_engine::record::{Command, Verdict};
+use rke2flow_engine::run::{Replayed, Revisions, Run};
+use rke2flow_engine::source::SourceText;
+
+use super::block_on;
+use crate::args::{AbortArgs, ConsentArgs, Global, ResumeArgs};
+use crate::driving::{Driving, run_problem};
+use crate::exit::{Exit, Outcome, Problem};
+use crate::runs::{Runs, Seen, Stands};
+use crate::{place, world};
+
+/// Goes on with a run; what is done is not repeated.
+pub fn resume(global: &Global, args: &ResumeArgs) -> Outcome {
+    block_on(begin(global, args))
+}
+
+/// The same, inside a command that is waiting already.
+pub async fn begin(global: &Global, args: &ResumeArgs) -> Outcome {
+    let runs = Runs::of(global)?;
+    let seen = runs.to_go_on_with(args.run.as_ref())?;
+    if let Stands::Closed(verdict) = seen.stands() {
+        let word = Stands::Closed(verdict.clone()).word();
+        eprintln!("run {} has {word} already: nothing is left to do", seen.replayed.id);
+        return Ok(Exit::Done);
+    }
+    let revisions = if args.accept_revision { Revisions::Accepted } else { Revisions::Strict };
+    go_on(global, &runs, &seen, args.consent, revisions).await
+}
+
+/// Gives a run up. A running engine is asked to; without one, this process takes down what the run has on hosts.
+pub fn abort(global: &Global, args: &AbortArgs) -> Outcome {
+    let runs = Runs::of(global)?;
+    let seen = runs.see(&args.ask.run)?;
+    let id = &seen.replayed.id;
+    if let Stands::Closed(_) = seen.stands() {
+        eprintln!("run {id} has {} already: there is nothing to abort", seen.stands().word());
+        return Ok(Exit::Done);
+    }
+    let command = Command::Abort { reason: args.ask.reason.clone(), who: place::who() };
+    Inbox::at(seen.directory.inbox())
+        .send(&command, Timestamp::now())
+        .map_err(|error| Problem::new(Exit::Failed, format!("cannot ask run {id}")).observed(error))?;
+    if seen.directory.is_running() {
+        eprintln!("the engine of run {id} is asked to abort\nnext: {}", runs.again(&format!("watch {id}")));
+        return Ok(Exit::Done);
+    }
+    let consent = ConsentArgs { yes: false, takeover: args.takeover, fail_over_budget: false };
+    let outcome = block_on(go_on(global, &runs, &seen, consent, Revisions::Accepted))?;
+    let closed = runs.see(id)?.replayed.state.closed() == Some(&Verdict::Aborted);
+    Ok(if closed { Exit::Done } else { outcome })
+}
+
+async fn go_on(global: &Global, runs: &Runs, seen: &Seen, consent: ConsentArgs, revisions: Revisions) -> Outcome {
+    let id = &seen.replayed.id;
+    let run = Run::open(seen.directory.path()).map_err(|error| run_problem(runs, id, &error))?;
+    let cluster = Arc::new(cluster_of(run.replayed())?);
+    let (runbook, finished) = (&seen.replayed.plan.runbook, done(&seen.replayed));
+    eprintln!("run {id} of {runbook} on {}: {finished} done already, not repeated", cluster.name);
+    let access = world::reach_again(cluster.clone(), &seen.replayed.opened.lost).await?;
+    Driving { global, consent, revisions, access }.drive(run, &cluster).await
+}
+
+/// The cluster file as the run remembers it.
+fn cluster_of(replayed: &Replayed) -> Result<Cluster, Problem> {
+    let source = SourceText::new(format!("the cluster file of run {}", replayed.id), replayed.cluster.as_str());
+    let file = cluster::parse(source, Path::new("/"))
+        .map_err(|problems| Problem::bad_input("cannot use the run's cluster file").observed(problems))?;
+    Ok(file.cluster)
+}
+
+fn done(replayed: &Replayed) -> String {
+    let (state, plan) = (&replayed.state, &replayed.plan);
+    let done = (0..plan.steps.len()).filter(|&step| state.progress(step).done == state.progress(step).targets).count();
+    format!("{done} of {} steps", plan.steps.len())
+}

@@ -1,0 +1,204 @@
+//! Driving a run from the command line: display, signals, consent, claim, traces; and what is said at the end.
+
+use std::sync::Arc;
+
+use rke2flow_engine::action::FailureClass;
+use rke2flow_engine::clock::Clock;
+use rke2flow_engine::cluster::Cluster;
+use rke2flow_engine::id::RunId;
+use rke2flow_engine::journal::JournalError;
+use rke2flow_engine::record::Verdict;
+use rke2flow_engine::run::{ClaimError, Engine, EngineError, Gates, Outcome as RunOutcome, Revisions, Run, RunError};
+use rke2flow_steps::catalogue::StepsCatalogue;
+use rke2flow_steps::host::{Claims, Hosts, Takeover};
+use rke2flow_steps::ports::Access;
+use tracing::Instrument;
+
+use crate::args::{ConsentArgs, Global, Output};
+use crate::asking::Keyboard;
+use crate::claiming::ClusterClaims;
+use crate::exit::{Exit, Outcome, Problem};
+use crate::observing::Watcher;
+use crate::runs::Runs;
+use crate::screen::Screen;
+use crate::show::progress::{Detail, Progress};
+use crate::show::{Colour, phases};
+use crate::{panic, place, stopping, superseding, telemetry, trace};
+
+/// How a run is driven.
+pub struct Driving<'a> {
+    /// Options of every command.
+    pub global: &'a Global,
+    /// How gates are answered, how the end is judged.
+    pub consent: ConsentArgs,
+    /// What is done with unfinished actions of another revision.
+    pub revisions: Revisions,
+    /// The world.
+    pub access: Access,
+}
+
+impl Driving<'_> {
+    /// Drives a run until it is closed or nothing more can be done, and says how it ended and what comes next.
+    pub async fn drive(self, run: Run, cluster: &Cluster) -> Outcome {
+        let runs = Runs::of(self.global)?;
+        let id = run.replayed().id.clone();
+        let trace_parent = run.replayed().opened.trace_parent.clone();
+        panic::remember_run(&id, runs.directory_of(&id).path().to_owned());
+        let older = superseding::hold_older(&runs, run.replayed())?;
+
+        let (screen, drain) = Screen::start();
+        for note in run.notes() {
+            screen.say(format!("note: {note}"));
+        }
+        let engine = self.engine(run, cluster, &runs, &screen)?;
+        let (stop, listening) = stopping::listen(screen.clone())
+            .map_err(|error| Problem::new(Exit::Failed, "cannot listen for signals").observed(error))?;
+        let span = tracing::info_span!("engine", run = %id, pid = std::process::id());
+        if let Some(told) = trace::run_span(&runs.see(&id)?.records) {
+            telemetry::attach(&span, &told);
+        }
+        let outcome = engine.stop(stop).drive().instrument(span).await;
+        drop(listening);
+        drop(screen);
+        drain.finish().await;
+
+        let seen = runs.see(&id)?;
+        superseding::close_older(older, &seen)?;
+        telemetry::export(trace_parent.as_deref(), trace::spans_since_last_stop(&seen.records).unwrap_or_default())
+            .await;
+        self.ending(&runs, &id, outcome)
+    }
+
+    fn engine(&self, run: Run, cluster: &Cluster, runs: &Runs, screen: &Screen) -> Result<Engine, Problem> {
+        let replayed = run.replayed();
+        let who = place::who();
+        let takeover = match (self.consent.takeover, replayed.plan.supersedes) {
+            (true, _) => Takeover::Anyone,
+            (false, true) => Takeover::OwnRuns,
+            (false, false) => Takeover::No,
+        };
+        let claims = ClusterClaims {
+            claims: Claims::new(Hosts::new(self.access.clone()), replayed.opened.lost.clone()),
+            holder: who.clone(),
+            takeover,
+            screen: screen.clone(),
+        };
+        let detail = if self.global.verbose > 0 { Detail::More } else { Detail::Plain };
+        let progress = Progress::new(&replayed.plan, Colour::of_stderr(), detail);
+        let before = runs.see(&replayed.id)?.records;
+        let watcher = Watcher::new(progress, &before, screen.clone(), self.global.output);
+        let gates = if self.consent.yes || replayed.opened.yes { Gates::Yes } else { Gates::Ask };
+        let clock = Clock::with_speed(cluster.speed());
+        let catalogue = Arc::new(StepsCatalogue::new(self.access.clone()));
+        Ok(Engine::new(run, catalogue, clock)
+            .claims(Arc::new(claims))
+            .consent(Arc::new(Keyboard::new(who.clone())))
+            .observe(Box::new(watcher))
+            .revisions(self.revisions)
+            .gates(gates)
+            .signed(who.rsplit('@').next().unwrap_or_default(), env!("CARGO_PKG_VERSION")))
+    }
+
+    fn ending(&self, runs: &Runs, id: &RunId, outcome: Result<RunOutcome, EngineError>) -> Outcome {
+        let resume = runs.again(&format!("resume {id}"));
+        let outcome = outcome.map_err(|error| engine_problem(&error, id).next(resume.clone()))?;
+        if !matches!(outcome, RunOutcome::Paused { .. } | RunOutcome::WaitingAtGate { .. }) {
+            eprintln!("{}", phases::table(&runs.see(id)?.report()?, Colour::of_stderr()));
+        }
+        match outcome {
+            RunOutcome::Closed(verdict) => self.closed(runs, id, &verdict),
+            RunOutcome::Failed { instances } => {
+                let classes: Vec<FailureClass> = instances.iter().map(|(_, failure)| failure.class).collect();
+                let told = instances.iter().map(|(instance, failure)| format!("{instance}: {failure}"));
+                let next = instances.iter().find(|(_, failure)| !failure.next.is_empty());
+                let next = next.map(|(_, failure)| format!("{}\n", failure.next)).unwrap_or_default();
+                Err(Problem::new(exit_of(&classes), format!("run {id} stopped: {} failed", instances.len()))
+                    .observed(told.collect::<Vec<_>>().join("\n"))
+                    .next(format!(
+                        "{next}{resume}   (after the cause is gone)\n{}",
+                        runs.again(&format!("abort {id}"))
+                    )))
+            }
+            RunOutcome::Stopped { going_on } => {
+                let told = going_on.iter().map(|work| match &work.unit {
+                    Some(unit) => format!("{} goes on as {unit} on {}", work.instance, work.target),
+                    None => format!("{} was cut off while it looked at {}", work.instance, work.target),
+                });
+                Err(Problem::new(Exit::Stopped, format!("run {id} was stopped and can be resumed"))
+                    .observed(told.collect::<Vec<_>>().join("\n"))
+                    .next(resume))
+            }
+            RunOutcome::WaitingAtGate { gates } => {
+                let told = gates.iter().map(|gate| format!("{}: {}", gate.step, gate.show));
+                let approve: Vec<String> =
+                    gates.iter().map(|gate| runs.again(&format!("approve {id} {}", gate.step))).collect();
+                Err(Problem::new(Exit::Stopped, format!("run {id} waits for consent, and there is no terminal"))
+                    .observed(told.collect::<Vec<_>>().join("\n"))
+                    .next(format!("{}\n{resume}", approve.join("\n"))))
+            }
+            RunOutcome::Paused { why } => Err(Problem::new(Exit::Stopped, format!("run {id} is paused"))
+                .observed(why)
+                .next(format!("{}\n{resume}", runs.again(&format!("continue {id}"))))),
+        }
+    }
+
+    fn closed(&self, runs: &Runs, id: &RunId, verdict: &Verdict) -> Outcome {
+        let report = runs.again(&format!("report {id}"));
+        match verdict {
+            Verdict::Succeeded => {
+                let over = phases::over_budget(&runs.see(id)?.report()?);
+                if self.global.output != Output::Json {
+                    eprintln!("run {id} succeeded\nnext: {report}");
+                }
+                if !over.is_empty() {
+                    eprintln!("{} over budget: {}", Colour::of_stderr().warn("warning:"), over.join(", "));
+                }
+                let strict = self.consent.fail_over_budget && !over.is_empty();
+                Ok(if strict { Exit::OverBudget } else { Exit::Done })
+            }
+            Verdict::Aborted => {
+                eprintln!("run {id} was aborted; what it had on hosts was taken down\nnext: {report}");
+                Ok(Exit::Failed)
+            }
+            Verdict::Superseded { by } => {
+                Err(Problem::new(Exit::Failed, format!("run {id} was superseded by {by}")).next(report))
+            }
+        }
+    }
+}
+
+/// The code for a run that failed: 5 and 4 tell that nothing is wrong with the steps themselves.
+fn exit_of(classes: &[FailureClass]) -> Exit {
+    if classes.contains(&FailureClass::Fenced) {
+        Exit::Held
+    } else if classes.iter().all(|class| *class == FailureClass::Refused) {
+        Exit::Refused
+    } else {
+        Exit::Failed
+    }
+}
+
+fn engine_problem(error: &EngineError, id: &RunId) -> Problem {
+    let exit = match error {
+        EngineError::Claim(ClaimError::HeldBy { .. }) => Exit::Held,
+        EngineError::Claim(ClaimError::Failed(_))
+        | EngineError::Revision { .. }
+        | EngineError::UnknownAction { .. } => Exit::Refused,
+        EngineError::Journal(_) | EngineError::State(_) | EngineError::Stuck { .. } => Exit::Failed,
+    };
+    Problem::new(exit, format!("run {id} cannot go on")).observed(error)
+}
+
+/// Why a run could not be created or opened, in three parts.
+pub fn run_problem(runs: &Runs, id: &RunId, error: &RunError) -> Problem {
+    if let RunError::Journal(JournalError::Locked { .. }) = error {
+        let engine = runs.see(id).ok().and_then(|seen| seen.engine());
+        let who = engine.map_or_else(String::new, |(pid, machine)| format!(": process {pid} on {machine}"));
+        return Problem::new(Exit::Held, format!("run {id} is driven by another engine{who}")).next(format!(
+            "{}\n{}",
+            runs.again(&format!("watch {id}")),
+            runs.again(&format!("pause {id}"))
+        ));
+    }
+    Problem::new(Exit::Failed, format!("cannot open run {id}")).observed(error)
+}

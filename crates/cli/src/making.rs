@@ -1,0 +1,74 @@
+//! From what was typed to a plan: the runbook, the cluster file, parameters.
+
+use std::sync::Arc;
+
+use rke2flow_engine::cluster::{Cluster, ClusterFile};
+use rke2flow_engine::id::HostName;
+use rke2flow_engine::plan::{self, Planned, Request};
+use rke2flow_engine::record::Source;
+
+use crate::args::{Global, Making};
+use crate::exit::Problem;
+use crate::place;
+use crate::reading::{self, Found};
+
+/// A plan with everything that it was made of.
+pub struct Made {
+    /// The runbook's text, and where it comes from.
+    pub found: Found,
+    /// The cluster file.
+    pub file: ClusterFile,
+    /// The cluster, to be shared.
+    pub cluster: Arc<Cluster>,
+    /// Where the cluster file is.
+    pub cluster_origin: String,
+    /// The plan and what looks wrong about it.
+    pub planned: Planned,
+}
+
+impl Made {
+    /// The hosts that are declared lost.
+    pub fn lost(&self) -> Vec<HostName> {
+        self.planned.plan.hosts.iter().filter(|host| host.lost).map(|host| host.name.clone()).collect()
+    }
+
+    /// Where the runbook comes from, as a run remembers it.
+    pub fn runbook_source(&self) -> Source {
+        Source {
+            name: self.planned.plan.runbook.clone(),
+            origin: self.found.origin.clone(),
+            digest: self.found.source.digest(),
+        }
+    }
+
+    /// Where the cluster file comes from, as a run remembers it.
+    pub fn cluster_source(&self) -> Source {
+        Source {
+            name: self.cluster.name.clone(),
+            origin: self.cluster_origin.clone(),
+            digest: self.file.source.digest(),
+        }
+    }
+}
+
+/// Reads both files and plans. Says on standard error which runbook it is, and what looks wrong.
+pub fn make(global: &Global, making: &Making) -> Result<Made, Problem> {
+    let path = place::cluster_path(global)?;
+    let found = reading::find_runbook(&making.runbook)?;
+    let file = reading::read_cluster(&path)?;
+    let cluster = Arc::new(file.cluster.clone());
+    let catalogue = reading::offline_catalogue(cluster.clone());
+    let runbook = reading::read_runbook(&found, &catalogue)?;
+    let request = Request { set: making.set.clone(), lost: making.lost.clone(), limit: making.limit.clone() };
+    let planned = plan::build(&runbook, &cluster, &request, &catalogue).map_err(|problems| {
+        Problem::bad_input(format!("cannot plan {} for {}", making.runbook, path.display())).observed(problems)
+    })?;
+    eprintln!("{}", found.summary());
+    for warnings in [&file.warnings, &planned.warnings] {
+        if !warnings.is_empty() {
+            eprintln!("{warnings}");
+        }
+    }
+    let cluster_origin = std::path::absolute(&path).unwrap_or(path).display().to_string();
+    Ok(Made { found, file, cluster, cluster_origin, planned })
+}

@@ -1,0 +1,66 @@
+//! Connecting to a cluster: everything that refuses is told at once, host by host, before anything is done.
+
+use std::sync::Arc;
+
+use rke2flow_engine::cluster::Cluster;
+use rke2flow_engine::id::HostName;
+use rke2flow_steps::access::ssh::HostReport;
+use rke2flow_steps::access::{self, Connected};
+use rke2flow_steps::ports::{Access, AccessError};
+
+use crate::exit::{Exit, Problem};
+
+/// What one host answered to the first look.
+pub type Checked = (HostName, Result<HostReport, AccessError>);
+
+/// Connects to every host that is not lost; the first thing that is not as it must be refuses.
+pub async fn reach(cluster: Arc<Cluster>, lost: &[HostName]) -> Result<Access, Problem> {
+    let connected = open(cluster.clone()).await?;
+    let refused = refusals(connected.shell.check_all(&hosts(&cluster, lost)).await);
+    if refused.is_empty() { Ok(connected.access) } else { Err(unreachable(&refused)) }
+}
+
+/// Connects for a run that is under way. A host that does not answer is told and may come back: its steps wait for it.
+/// One that answers with another key, or not to us, refuses.
+pub async fn reach_again(cluster: Arc<Cluster>, lost: &[HostName]) -> Result<Access, Problem> {
+    let connected = open(cluster.clone()).await?;
+    let (silent, refused): (Vec<_>, Vec<_>) = refusals(connected.shell.check_all(&hosts(&cluster, lost)).await)
+        .into_iter()
+        .partition(|(_, error)| matches!(error, AccessError::Unreachable { .. } | AccessError::Unknown { .. }));
+    for (host, error) in silent {
+        eprintln!("warning: {host} does not answer: {error}");
+    }
+    if refused.is_empty() { Ok(connected.access) } else { Err(unreachable(&refused)) }
+}
+
+/// Prepares connections; opens none.
+pub async fn open(cluster: Arc<Cluster>) -> Result<Connected, Problem> {
+    access::connect(cluster).await.map_err(|error| Problem::bad_input("cannot use the cluster file").observed(error))
+}
+
+/// The hosts that are not lost.
+pub fn hosts(cluster: &Cluster, lost: &[HostName]) -> Vec<HostName> {
+    cluster.hosts.iter().map(|host| host.name.clone()).filter(|name| !lost.contains(name)).collect()
+}
+
+fn refusals(checked: Vec<Checked>) -> Vec<(HostName, AccessError)> {
+    checked.into_iter().filter_map(|(host, answer)| Some((host, answer.err()?))).collect()
+}
+
+fn unreachable(refused: &[(HostName, AccessError)]) -> Problem {
+    let told: Vec<String> = refused.iter().map(|(host, error)| format!("{host}: {error}")).collect();
+    let mut next = vec!["rke2flow doctor"];
+    if refused.iter().any(|(_, error)| matches!(error, AccessError::Refused { .. })) {
+        next.push("rke2flow trust   (when it is the host key, and you know why)");
+    }
+    if refused.iter().any(|(_, error)| matches!(error, AccessError::Unreachable { .. })) {
+        next.push("rke2flow … --lost HOST   (when it is powered off for certain)");
+    }
+    Problem::new(Exit::Refused, format!("{} cannot be used, nothing was changed", counted(refused.len())))
+        .observed(told.join("\n"))
+        .next(next.join("\n"))
+}
+
+fn counted(hosts: usize) -> String {
+    if hosts == 1 { "1 host".to_owned() } else { format!("{hosts} hosts") }
+}
