@@ -56,7 +56,7 @@ pub struct StopMember {}
 
 /// The actions of the toy catalogue.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename = "Action")]
+#[serde(rename = "AnyAction")]
 pub enum Toy {
     /// See [`Touch`].
     Touch(Touch),

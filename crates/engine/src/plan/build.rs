@@ -51,18 +51,20 @@ pub fn build<A: ActionSpec>(
     let lost = lost_hosts(&request.lost, &mut values, cluster, &mut problems);
     let selection = Selection::new(cluster, &lost, &limit);
     check_init(cluster, &selection, &mut problems);
+    if !limit.is_empty() {
+        check_limit(runbook, &selection, &Selection::new(cluster, &lost, &[]), &mut problems);
+    }
 
-    let mut builder = Builder { runbook, cluster, catalogue, params: &values, selection, problems };
+    let mut builder = Builder { runbook, cluster, catalogue, params: &values, selection: &selection, problems };
     let steps = builder.steps();
-    let init = builder.selection.init().cloned();
     let mut problems = builder.problems;
     let Some(placements) = steps else { return Err(problems.locate(runbook)) };
-    let selection = Selection::new(cluster, &lost, &limit);
     safety::check(runbook, &placements, &selection, catalogue, &mut problems);
     let found = problems.locate(runbook);
     if found.refuse() {
         return Err(found);
     }
+    let init = selection.init().cloned();
     let plan = assemble(runbook, cluster, &lost, init, values, placements);
     Ok(Planned { plan, warnings: found })
 }
@@ -117,7 +119,7 @@ struct Builder<'a, A> {
     cluster: &'a Cluster,
     catalogue: &'a dyn Catalogue,
     params: &'a BTreeMap<String, Value>,
-    selection: Selection<'a>,
+    selection: &'a Selection<'a>,
     problems: Problems,
 }
 
@@ -233,6 +235,18 @@ fn lost_hosts(
         *value = hosts.iter().map(|host| Value::from(host.as_str())).collect();
     }
     hosts
+}
+
+/// A limit may leave out hosts, but not a step that others rely on for good: its goal would count as reached.
+fn check_limit<A>(runbook: &Runbook<A>, limited: &Selection<'_>, whole: &Selection<'_>, problems: &mut Problems) {
+    for step in runbook.steps.iter().filter(|step| step.irreversible.is_some() || step.safety) {
+        let (Ok(some), Ok(all)) = (limited.select(&step.on), whole.select(&step.on)) else { continue };
+        if some.is_empty() && !all.is_empty() {
+            let why = if step.safety { "a safety step" } else { "irreversible" };
+            let message = format!("the limit leaves out step `{}`, which is {why}", step.id);
+            problems.add(step.on.mark, Diagnostic::error(message).help("add its host to the limit"));
+        }
+    }
 }
 
 fn check_init(cluster: &Cluster, selection: &Selection<'_>, problems: &mut Problems) {

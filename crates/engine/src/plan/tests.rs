@@ -48,6 +48,30 @@ fn selectors_take_hosts_in_file_order_and_lost_hosts_drop_out_of_all() {
 }
 
 #[test]
+fn a_limit_never_leaves_out_an_irreversible_or_a_safety_step() {
+    let steps = r#"(id: "a", phase: "p", on: All, do: [Touch(mark: "x")]),
+(id: "b", phase: "p", on: Init, irreversible: "writes", do: [Touch(mark: "x")]),
+(id: "c", phase: "p", on: Servers, safety: true, do: [Touch(mark: "x")])"#;
+    let limit = |host: &str| Request { limit: vec![host.into()], ..Request::default() };
+    insta::assert_snapshot!(refusal_of(&cluster(1, 1), "", steps, &limit("agent-0")), @r#"
+    error: the limit leaves out step `b`, which is irreversible
+     --> toy.ron:5:27
+      |
+    5 | (id: "b", phase: "p", on: Init, irreversible: "writes", do: [Touch(mark: "x")]),
+      |                           ^^^^
+      = help: add its host to the limit
+
+    error: the limit leaves out step `c`, which is a safety step
+     --> toy.ron:6:27
+      |
+    6 | (id: "c", phase: "p", on: Servers, safety: true, do: [Touch(mark: "x")])
+      |                           ^^^^^^^
+      = help: add its host to the limit
+    "#);
+    assert_eq!(targets(&planned(&cluster(1, 1), "", steps, &limit("server-0")), 0), "server-0");
+}
+
+#[test]
 fn a_lost_init_server_is_replaced_by_the_next_one_and_that_is_said() {
     let steps = r#"(id: "reset", phase: "o", on: Init, do: [Touch(mark: "${host.init}")])"#;
     let request = Request { lost: vec!["server-0".into()], ..Request::default() };

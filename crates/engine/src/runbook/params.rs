@@ -13,6 +13,7 @@ use crate::value::ValueType;
 
 /// A parameter: its type and its default.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename = "ParameterType")]
 pub enum ParamSpec {
     /// Any text.
     Text(String),
@@ -36,6 +37,7 @@ pub enum ParamSpec {
 
 /// What a parameter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename = "ParameterType")]
 pub enum ParamType {
     /// Any text.
     Text,

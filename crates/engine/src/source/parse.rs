@@ -71,8 +71,8 @@ fn explain(error: &Error) -> (String, Option<String>) {
             (format!("unknown field `{found}`{inside}"), help)
         }
         Error::NoSuchEnumVariant { expected, found, outer } => {
-            let kind = outer.as_deref().unwrap_or("value");
-            (format!("unknown {} `{found}`", kind.to_lowercase()), did_you_mean(found, expected))
+            let kind = outer.as_deref().map_or_else(|| "value".to_owned(), spoken);
+            (format!("unknown {kind} `{found}`"), did_you_mean(found, expected))
         }
         Error::MissingStructField { field, outer } => {
             let inside = outer.as_ref().map(|outer| format!(" of `{outer}`")).unwrap_or_default();
@@ -88,6 +88,18 @@ fn explain(error: &Error) -> (String, Option<String>) {
         Error::TrailingCharacters => ("there is more text after the end".to_owned(), None),
         other => (lower_first(&other.to_string()), None),
     }
+}
+
+/// The name of a type as a person says it: `AnyAction` is an action, `ParamType` a param type.
+fn spoken(type_name: &str) -> String {
+    let mut words = String::new();
+    for (index, c) in type_name.strip_prefix("Any").unwrap_or(type_name).chars().enumerate() {
+        if index > 0 && c.is_uppercase() {
+            words.push(' ');
+        }
+        words.extend(c.to_lowercase());
+    }
+    words
 }
 
 fn lower_first(text: &str) -> String {
