@@ -70,6 +70,7 @@ pub fn build<A: ActionSpec>(
 }
 
 /// A step with the positions of its targets in the cluster file.
+#[derive(Debug)]
 pub(super) struct Placement {
     pub plan: StepPlan,
     /// Positions of `plan.targets`, rising.

@@ -1,7 +1,8 @@
 //! The graph of steps: its order, a cycle as a path, and who comes before whom. Linear, and nothing recurses over it.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
+use std::ops::RangeInclusive;
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -55,64 +56,85 @@ impl StepGraph {
         neighbours(&self.graph, step, Direction::Outgoing)
     }
 
+    /// Position of a step in the order.
+    pub fn rank(&self, step: usize) -> usize {
+        self.rank[step]
+    }
+
     /// For each pair (earlier, later): whether the graph has a path from the one to the other.
-    ///
-    /// Sources are taken 64 at a time, in topological order, so that references to near steps cost what is between.
     pub fn paths(&self, pairs: &[(usize, usize)]) -> Vec<bool> {
-        let mut by_source: Vec<usize> = (0..pairs.len()).collect();
-        by_source.sort_by_key(|&pair| self.rank[pairs[pair].0]);
         let mut answers = vec![false; pairs.len()];
+        // Bit `n` at a rank says that source `n` of the pass is before the step of this rank, or is it.
         let mut seen = vec![0u64; self.order.len()];
-        let mut rest = by_source.as_slice();
-        while let Some(&first) = rest.first() {
-            let mut sources = vec![pairs[first].0];
-            let taken = rest.iter().take_while(|&&pair| {
-                let source = pairs[pair].0;
-                if sources.last() != Some(&source) {
-                    sources.push(source);
-                }
-                sources.len() <= SOURCES_PER_PASS
-            });
-            let taken = taken.count();
-            sources.truncate(SOURCES_PER_PASS);
-            let (pass, later) = rest.split_at(taken);
-            self.one_pass(pass, &sources, pairs, &mut seen, &mut answers);
-            rest = later;
+        for pass in self.passes(pairs) {
+            for rank in pass.ranks.clone() {
+                let step = self.order[rank];
+                let before = self.before(step).map(|before| self.rank[before]).filter(|rank| pass.ranks.contains(rank));
+                seen[rank] = before.fold(pass.bit(step), |mask, before| mask | seen[before]);
+            }
+            for &pair in &pass.pairs {
+                let (source, user) = pairs[pair];
+                answers[pair] = source != user
+                    && pass.ranks.contains(&self.rank[user])
+                    && seen[self.rank[user]] & pass.bit(source) != 0;
+            }
         }
         answers
     }
 
-    /// Answers the pairs of one pass: bit `n` of `seen` at a step says that `sources[n]` is before it, or is it.
-    fn one_pass(
-        &self,
-        pass: &[usize],
-        sources: &[usize],
-        pairs: &[(usize, usize)],
-        seen: &mut [u64],
-        answers: &mut [bool],
-    ) {
-        let low = self.rank[sources[0]];
-        let high = pass.iter().map(|&pair| self.rank[pairs[pair].1]).max().unwrap_or(low).max(low);
-        let mut next_source = 0;
-        for position in low..=high {
-            let step = self.order[position];
-            let mut mask = 0;
-            for before in self.before(step).map(|before| self.rank[before]).filter(|&before| before >= low) {
-                mask |= seen[before];
-            }
-            if sources.get(next_source) == Some(&step) {
-                mask |= 1 << next_source;
-                next_source += 1;
-            }
-            seen[position] = mask;
-        }
-        for &pair in pass {
+    /// Cuts pairs (earlier, later) into passes of up to 64 sources. Sources are taken in topological order, so that
+    /// pairs that are near in the graph make short passes, and all of them together cost what one pass would.
+    pub(super) fn passes(&self, pairs: &[(usize, usize)]) -> Vec<Pass> {
+        let mut by_source: Vec<usize> = (0..pairs.len()).collect();
+        by_source.sort_by_key(|&pair| self.rank[pairs[pair].0]);
+        let mut passes: Vec<Pass> = Vec::new();
+        for pair in by_source {
             let (source, user) = pairs[pair];
-            let bit = sources.iter().position(|&other| other == source).unwrap_or(0);
-            let position = self.rank[user];
-            answers[pair] = source != user && position > low && seen[position] & (1 << bit) != 0;
+            let (low, high) = (self.rank[source], self.rank[user]);
+            match passes.last_mut() {
+                Some(pass) if pass.has_room_for(source) => {
+                    pass.take(source);
+                    pass.ranks = *pass.ranks.start()..=high.max(*pass.ranks.end());
+                    pass.pairs.push(pair);
+                }
+                _ => passes.push(Pass {
+                    sources: HashMap::from([(source, 0)]),
+                    pairs: vec![pair],
+                    ranks: low..=high.max(low),
+                }),
+            }
         }
-        seen[low..=high].fill(0);
+        passes
+    }
+}
+
+/// Pairs that are answered together.
+pub(super) struct Pass {
+    sources: HashMap<usize, u32>,
+    /// Indices of the pairs.
+    pub pairs: Vec<usize>,
+    /// From the first source to the last user.
+    pub ranks: RangeInclusive<usize>,
+}
+
+impl Pass {
+    /// The bit that stands for a step; 0 when it is no source.
+    pub fn bit(&self, step: usize) -> u64 {
+        self.sources.get(&step).map_or(0, |&bit| 1 << bit)
+    }
+
+    /// Every source with its bit.
+    pub fn sources(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        self.sources.iter().map(|(&step, &bit)| (step, 1 << bit))
+    }
+
+    fn has_room_for(&self, source: usize) -> bool {
+        self.sources.contains_key(&source) || self.sources.len() < SOURCES_PER_PASS
+    }
+
+    fn take(&mut self, source: usize) {
+        let next = self.sources.len() as u32;
+        self.sources.entry(source).or_insert(next);
     }
 }
 

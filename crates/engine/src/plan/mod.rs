@@ -4,6 +4,7 @@ mod build;
 mod forecast;
 mod graph;
 mod params;
+mod proof;
 mod resolve;
 mod safety;
 mod show;

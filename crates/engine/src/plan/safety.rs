@@ -1,13 +1,15 @@
 //! What a plan must not do on this cluster: lose track of a host, use a fact that has no value, stop several etcd members.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::build::Placement;
+use super::proof::{Done, proved};
 use super::targets::Selection;
 use super::{NeedPlan, StepGraph};
 use crate::action::{ActionSpec, Catalogue, PlannedAction};
 use crate::diagnostic::Diagnostic;
 use crate::runbook::{Need, PhaseClock, Problems, Runbook, mark_of};
+use crate::source::Mark;
 use crate::value::{self, Reference};
 
 /// Checks what depends on which hosts there are.
@@ -18,19 +20,22 @@ pub(super) fn check<A: ActionSpec>(
     catalogue: &dyn Catalogue,
     problems: &mut Problems,
 ) {
+    let Ok(graph) = super::graph_of(placements.iter().map(|placement| &placement.plan)) else { return };
     let steps = runbook.steps.iter().enumerate().map(|(index, step)| (step.id.as_str(), index)).collect();
+    let mut uses = Vec::new();
     for (index, placement) in placements.iter().enumerate() {
         check_same_host(index, runbook, placements, selection, problems);
         if !placement.positions.is_empty() {
-            check_facts(index, &steps, runbook, placements, selection, problems);
+            uses.extend(fact_uses(index, &steps, runbook, placements));
         }
     }
+    check_facts(&uses, &graph, runbook, placements, selection, problems);
     let stopping: Vec<usize> =
         (0..placements.len()).filter(|&step| stops_members(runbook, &placements[step], selection, catalogue)).collect();
     for &step in &stopping {
         check_one_at_a_time(step, runbook, placements, selection, problems);
     }
-    check_one_after_the_other(&stopping, runbook, placements, problems);
+    check_one_after_the_other(&stopping, &graph, runbook, placements, problems);
 }
 
 /// Each target must be in at least one of the steps that `SameHost` names; one that a condition left out counts.
@@ -60,41 +65,69 @@ fn check_same_host<A>(
     }
 }
 
-/// `${fact.s.x}` needs `s` on the same host, or on exactly one.
-fn check_facts<A: ActionSpec>(
-    index: usize,
+/// A reference to a fact of another step.
+struct FactUse {
+    source: usize,
+    user: usize,
+    mark: Mark,
+    reference: Reference,
+}
+
+fn fact_uses<A: ActionSpec>(
+    user: usize,
     steps: &HashMap<&str, usize>,
+    runbook: &Runbook<A>,
+    placements: &[Placement],
+) -> Vec<FactUse> {
+    let (plan, step) = (&placements[user].plan, &runbook.steps[user]);
+    let planned = plan.done_when.iter().chain(&plan.actions);
+    let mut uses = Vec::new();
+    for (action, placed) in planned.zip(step.done_when.iter().chain(&step.actions)) {
+        for (source, reference) in fact_references(action) {
+            if let Some(&source) = steps.get(source.as_str()).filter(|&&source| source != user) {
+                uses.push(FactUse { source, user, mark: mark_of(runbook, placed, &reference.to_string()), reference });
+            }
+        }
+    }
+    uses
+}
+
+/// `${fact.s.x}` needs `s` on the same host, or on exactly one, and done there when the step starts.
+fn check_facts<A>(
+    uses: &[FactUse],
+    graph: &StepGraph,
     runbook: &Runbook<A>,
     placements: &[Placement],
     selection: &Selection<'_>,
     problems: &mut Problems,
 ) {
-    let placement = &placements[index];
-    let step = &runbook.steps[index];
-    let planned = placement.plan.done_when.iter().chain(&placement.plan.actions);
-    for (action, placed) in planned.zip(step.done_when.iter().chain(&step.actions)) {
-        for (source, reference) in fact_references(action) {
-            let Some(&before) = steps.get(source.as_str()) else { continue };
-            let leaving = &placements[before];
-            let missing = |position: &&usize| leaving.positions.binary_search(position).is_err();
-            if leaving.positions.len() == 1 {
-                continue;
+    let stranger = |used: &FactUse| {
+        let source = &placements[used.source].positions;
+        placements[used.user].positions.iter().copied().find(|position| source.binary_search(position).is_err())
+    };
+    let pairs: Vec<(usize, usize)> = uses.iter().map(|used| (used.source, used.user)).collect();
+    let asked: Vec<Done> =
+        uses.iter().map(|used| if stranger(used).is_some() { Done::Everywhere } else { Done::SameTarget }).collect();
+    for (used, proved) in uses.iter().zip(proved(placements, graph, &pairs, &asked)) {
+        let source = &placements[used.source];
+        let (reference, name) = (&used.reference, &source.plan.id);
+        let problem = match (stranger(used), source.positions.len()) {
+            (Some(_), 0) => {
+                let why = source.plan.left_out.as_ref().map_or_else(String::new, |why| format!(", because {why}"));
+                Diagnostic::error(format!("`{reference}` has no value: step `{name}` runs nowhere{why}"))
             }
-            if let Some(&missing) = placement.positions.iter().find(missing) {
-                let here = selection.target(missing);
-                let message = match leaving.plan.left_out.as_deref() {
-                    Some(why) => format!("`{reference}` has no value: step `{source}` is left out, because {why}"),
-                    None if leaving.positions.is_empty() => {
-                        format!("`{reference}` has no value: step `{source}` runs on no host")
-                    }
-                    None => format!(
-                        "`{reference}` has no one value on `{here}`: step `{source}` does not run there, but on {} others",
-                        leaving.positions.len()
-                    ),
-                };
-                problems.add(mark_of(runbook, placed, &reference.to_string()), Diagnostic::error(message));
+            (Some(stranger), hosts @ 2..) => Diagnostic::error(format!(
+                "`{reference}` has no one value on `{}`: step `{name}` does not run there, but on {hosts} others",
+                selection.target(stranger)
+            )),
+            _ if proved => continue,
+            _ => {
+                let user = &runbook.steps[used.user].id;
+                let message = format!("`{reference}` may not be known yet when `{user}` starts on another host");
+                Diagnostic::error(message).help(format!("add `All(\"{name}\")` to the needs of `{user}`"))
             }
-        }
+        };
+        problems.add(used.mark, problem);
     }
 }
 
@@ -140,27 +173,18 @@ fn check_one_at_a_time<A>(
 /// Two steps that stop members must not overlap: the later one has to wait for every host of the earlier one.
 fn check_one_after_the_other<A>(
     stopping: &[usize],
+    graph: &StepGraph,
     runbook: &Runbook<A>,
     placements: &[Placement],
     problems: &mut Problems,
 ) {
-    if stopping.len() < 2 {
-        return;
-    }
-    let Ok(graph) = super::graph_of(placements.iter().map(|placement| &placement.plan)) else { return };
-    let mut stopping_in_order = vec![false; placements.len()];
-    stopping.iter().for_each(|&step| stopping_in_order[step] = true);
-    let order = graph.order();
-    let mut first = None;
-    for (rank, &step) in order.iter().enumerate() {
-        if !stopping_in_order[step] {
-            continue;
-        }
-        if let Some((from, earlier)) = first.replace((rank, step))
-            && !waits_for_all(&graph, from..=rank, placements)
-            && !same_single_server(&placements[earlier], &placements[step])
-        {
-            let (earlier, later) = (&runbook.steps[earlier].id, &runbook.steps[step].id);
+    let mut in_order = stopping.to_vec();
+    in_order.sort_by_key(|&step| graph.rank(step));
+    let pairs: Vec<(usize, usize)> = in_order.windows(2).map(|pair| (pair[0], pair[1])).collect();
+    let proved = proved(placements, graph, &pairs, &vec![Done::Everywhere; pairs.len()]);
+    for (&(earlier, later), proved) in pairs.iter().zip(proved) {
+        if !proved && !same_single_server(&placements[earlier], &placements[later]) {
+            let (earlier, later) = (&runbook.steps[earlier].id, &runbook.steps[later].id);
             let message = format!("steps `{earlier}` and `{later}` may stop two etcd members at once");
             let help = format!("add `All(\"{earlier}\")` to the needs of `{later}`");
             problems.add(later.mark, Diagnostic::error(message).help(help));
@@ -170,32 +194,4 @@ fn check_one_after_the_other<A>(
 
 fn same_single_server(one: &Placement, other: &Placement) -> bool {
     one.positions.len() == 1 && one.positions == other.positions
-}
-
-/// Whether the last step of a range of the order starts only after every host of the first is done.
-fn waits_for_all(graph: &StepGraph, range: std::ops::RangeInclusive<usize>, placements: &[Placement]) -> bool {
-    let (from, to) = (*range.start(), *range.end());
-    let first = graph.order()[from];
-    // For each step in between: its start, and its end, prove that the first is done everywhere.
-    let mut start_proves = HashSet::new();
-    let mut end_proves = HashSet::from([first]);
-    for &step in &graph.order()[from + 1..=to] {
-        let proves = |need: &NeedPlan| match need {
-            NeedPlan::All(before) => end_proves.contains(before),
-            NeedPlan::SameHost(before) => before.iter().all(|before| start_proves.contains(before)),
-        };
-        if placements[step].plan.needs.iter().any(proves) {
-            start_proves.insert(step);
-            end_proves.insert(step);
-        } else if follows_everywhere(&placements[step], first, &placements[first]) {
-            end_proves.insert(step);
-        }
-    }
-    start_proves.contains(&graph.order()[to])
-}
-
-fn follows_everywhere(placement: &Placement, first: usize, earlier: &Placement) -> bool {
-    let alone = |need: &NeedPlan| matches!(need, NeedPlan::SameHost(steps) if steps.as_slice() == [first]);
-    let covers = || earlier.positions.iter().all(|position| placement.positions.binary_search(position).is_ok());
-    placement.plan.needs.iter().any(alone) && covers()
 }

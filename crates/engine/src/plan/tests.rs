@@ -239,12 +239,37 @@ fn a_fact_must_have_one_value_on_every_host_that_uses_it() {
     6 | (id: "c", phase: "p", on: All, needs: [All("a"), All("b")], do: [Touch(mark: "${fact.a.mark}"), Touch(mark: "${fact.b.mark}")])
       |                                                                              ^^^^^^^^^^^^^^^^
 
-    error: `${fact.b.mark}` has no value: step `b` is left out, because `Velero` does not hold
+    error: `${fact.b.mark}` has no value: step `b` runs nowhere, because `Velero` does not hold
      --> toy.ron:6:109
       |
     6 | (id: "c", phase: "p", on: All, needs: [All("a"), All("b")], do: [Touch(mark: "${fact.a.mark}"), Touch(mark: "${fact.b.mark}")])
       |                                                                                                             ^^^^^^^^^^^^^^^^
     "#);
+}
+
+#[test]
+fn a_fact_must_be_known_on_the_host_that_uses_it_and_not_only_on_another() {
+    let steps = |need: &str, fact: &str| {
+        format!(
+            r#"(id: "point", phase: "p", on: Operator, do: [Touch(mark: "x")]),
+(id: "a", phase: "p", on: Init, needs: [All("point")], do: [Touch(mark: "x")]),
+(id: "b", phase: "p", on: OtherServers, needs: [All("point")], do: [Touch(mark: "x")]),
+(id: "c", phase: "p", on: Servers, needs: [{need}], do: [Touch(mark: "${{fact.{fact}.mark}}")]),
+(id: "d", phase: "p", on: Operator, needs: [All("c")], do: [Touch(mark: "${{fact.a.mark}}")])"#
+        )
+    };
+    let same_host = r#"SameHost(["a", "b"])"#;
+    insta::assert_snapshot!(refusal_of(&cluster(3, 0), "", &steps(same_host, "a"), &Request::default()), @r#"
+    error: `${fact.a.mark}` may not be known yet when `c` starts on another host
+     --> toy.ron:7:84
+      |
+    7 | (id: "c", phase: "p", on: Servers, needs: [SameHost(["a", "b"])], do: [Touch(mark: "${fact.a.mark}")]),
+      |                                                                                    ^^^^^^^^^^^^^^^^
+      = help: add `All("a")` to the needs of `c`
+    "#);
+    plan_of(&cluster(3, 0), &steps(same_host, "point"), &[]);
+    plan_of(&cluster(3, 0), &steps(r#"SameHost(["a", "b"]), All("a")"#, "a"), &[]);
+    plan_of(&cluster(1, 0), &steps(r#"SameHost(["a"])"#, "a"), &[]);
 }
 
 #[test]
