@@ -63,6 +63,7 @@ pub enum Ask {
     /// The cluster without what legitimately differs between two runs.
     Fingerprint,
     /// A workload writes: `{"method": "POST", "path": "/api/v1/…", "body": {…}}`, through any API server that answers.
+    /// A write that was not acknowledged is an error.
     Write,
 }
 
@@ -136,5 +137,9 @@ async fn write(twin: &Twin, with: &Value) -> Result<Value, String> {
     let up = |host: &HostName| twin.reachable(host) && twin.listening(host, super::kube::API_PORT);
     let server = cluster.servers().map(|host| &host.name).find(|host| up(host));
     let reply = twin.kube(server.ok_or("no API server answers")?, request).await;
-    Ok(json!({ "status": reply.status, "body": String::from_utf8_lossy(&reply.bytes()) }))
+    let body = String::from_utf8_lossy(&reply.bytes()).into_owned();
+    match reply.status {
+        200..300 => Ok(json!({ "status": reply.status, "body": body })),
+        status => Err(format!("the API answers {status}: {body}")),
+    }
 }
