@@ -4,10 +4,13 @@ use crate::id::RunId;
 use crate::record::{Event, Record, RecordError};
 
 mod chain;
+mod checkpoint;
 mod directory;
+mod feeder;
 mod file;
 mod memory;
 mod read;
+mod repair;
 
 pub use chain::Head;
 pub use directory::{RunDirectory, RunLock};
@@ -74,14 +77,14 @@ pub enum JournalError {
     },
     /// Acknowledged records are damaged and neither copy has them.
     #[error(
-        "{path} is damaged from byte {from_byte} to {to_byte} (records {from_seq} to {to_seq}), and the checkpoint does not have them"
+        "{path} is damaged near byte {from_byte} of {to_byte} (records {from_seq} to {to_seq}), and the checkpoint does not have them"
     )]
     Damaged {
         /// The file.
         path: String,
-        /// First damaged byte.
+        /// Where the chain breaks.
         from_byte: u64,
-        /// First byte after the damage.
+        /// The end of the file.
         to_byte: u64,
         /// First record that is lost.
         from_seq: u64,
