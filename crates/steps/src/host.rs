@@ -233,3 +233,6 @@ fn shown(text: &str) -> String {
 fn without_claim() -> Failure {
     Failure::of(FailureClass::Permanent, "cannot change a host without a claim (a dry run changes nothing)")
 }
+
+#[cfg(test)]
+mod tests;

@@ -278,10 +278,7 @@ mod tests {
         redactor.learn("abc");
         assert_eq!(redactor.redact("a hunter22-long b hunter22 c abc"), "a [redacted] b [redacted] c abc");
         assert_eq!(redactor.redact("ter22-long is the end"), "[redacted] is the end");
-        assert_eq!(
-            redactor.redact("it began with hunter22-lo"),
-            "it began with [redacted][redacted]".replace("[redacted][redacted]", "[redacted]-lo")
-        );
+        assert_eq!(redactor.redact("it began with hunter22-lo"), "it began with [redacted]-lo");
         assert_eq!(redactor.redact("it began with hunter"), "it began with [redacted]");
     }
 

@@ -1,6 +1,6 @@
 //! Logging in: with the configured key file, or with the keys of the SSH agent.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rke2flow_engine::cluster::Ssh;
@@ -21,17 +21,17 @@ const KEY_LIMIT_BYTES: u64 = 64 * 1024;
 /// What is tried for one login; read once, before the connection is opened.
 pub(super) enum Credentials {
     Key { key: Arc<PrivateKey>, file: String },
-    Agent { socket: std::path::PathBuf },
+    Agent { socket: PathBuf },
 }
 
 impl Credentials {
     /// The configured key file, else the agent; the error names what is missing.
-    pub(super) fn of(ssh: &Ssh) -> Result<Self, String> {
+    pub(super) fn of(ssh: &Ssh, agent: Option<&Path>) -> Result<Self, String> {
         if let Some(file) = &ssh.key {
             return Ok(Self::Key { key: Arc::new(read_key(file)?), file: file.display().to_string() });
         }
-        match std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()) {
-            Some(socket) => Ok(Self::Agent { socket: socket.into() }),
+        match agent {
+            Some(socket) => Ok(Self::Agent { socket: socket.to_owned() }),
             None => {
                 Err("no way to log in: the cluster file has no `ssh.key`, and SSH_AUTH_SOCK names no agent".to_owned())
             }

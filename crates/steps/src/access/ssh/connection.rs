@@ -166,9 +166,9 @@ impl client::Handler for Verifier {
 
 /// Connects, checks the host key and logs in.
 pub(super) async fn open(endpoint: &Endpoint, settings: &SshSettings) -> Result<Connection, AccessError> {
-    let credentials = Credentials::of(&endpoint.ssh).map_err(|why| endpoint.refused(why))?;
-    let trust = Trust::of(&endpoint.ssh, &endpoint.address, endpoint.port).map_err(|why| endpoint.refused(why))?;
-    let trust = Arc::new(trust);
+    let credentials = Credentials::of(&endpoint.ssh, settings.agent.as_deref()).map_err(|why| endpoint.refused(why))?;
+    let trust = Trust::of(&endpoint.ssh, &settings.known_hosts, &endpoint.address, endpoint.port);
+    let trust = Arc::new(trust.map_err(|why| endpoint.refused(why))?);
     let (stream, through) = dial(endpoint, settings).await?;
     let accepted = Arc::new(std::sync::OnceLock::new());
     let verifier = Verifier { purpose: Purpose::LogIn(trust.clone()), accepted: accepted.clone() };

@@ -192,3 +192,45 @@ fn sudo_refusal(user: &str, output: &Output) -> Option<String> {
     let missing = output.exit == 127 && stderr.contains("sudo");
     missing.then(|| format!("sudo is not installed there: install it, or log in as root instead of `{user}`"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(exit: i32, stderr: &str) -> Output {
+        Output { exit, stdout: Vec::new(), stderr: stderr.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn another_user_than_root_asks_sudo_which_must_not_ask_back() {
+        assert!(command_line("root").ends_with(" LC_ALL=C sh -s"));
+        assert!(command_line("debian").starts_with("exec env -i PATH=/"));
+        assert!(command_line("debian").ends_with(" LC_ALL=C sudo -n sh -s"));
+    }
+
+    #[test]
+    fn a_sudo_that_wants_a_password_is_a_refusal_with_the_rule_that_is_missing() {
+        let why = sudo_refusal("debian", &ended(1, "sudo: a password is required\n")).unwrap();
+        assert_eq!(
+            why,
+            "sudo: a password is required (put `debian ALL=(root) NOPASSWD: /bin/sh -s` into /etc/sudoers.d/rke2flow \
+             there, by `visudo`)"
+        );
+        assert!(sudo_refusal("debian", &ended(1, "debian is not in the sudoers file.")).is_some());
+        assert!(sudo_refusal("debian", &ended(127, "env: 'sudo': No such file or directory")).is_some());
+    }
+
+    #[test]
+    fn a_script_that_fails_by_itself_is_no_refusal_of_sudo() {
+        assert_eq!(sudo_refusal("debian", &ended(1, "grep: a file is missing")), None);
+        assert_eq!(sudo_refusal("debian", &ended(0, "a password is required")), None);
+        assert_eq!(sudo_refusal("root", &ended(1, "sudo: a password is required")), None);
+    }
+
+    #[test]
+    fn an_exit_status_without_the_end_of_the_output_is_not_an_end() {
+        let mut captured = Captured::new(&SshSettings::default());
+        captured.exit = Some(0);
+        assert!(matches!(captured.judge("root"), Err(Broken::During(_))));
+    }
+}

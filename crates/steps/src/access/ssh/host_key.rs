@@ -16,8 +16,8 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    /// Collects what is known of an address: `host_key`, else the cluster's known_hosts, the user's, the system's.
-    pub(super) fn of(ssh: &Ssh, address: &str, port: u16) -> Result<Self, String> {
+    /// Collects what is known of an address: `host_key`, else the cluster's known_hosts, then `files`.
+    pub(super) fn of(ssh: &Ssh, files: &[PathBuf], address: &str, port: u16) -> Result<Self, String> {
         if let Some(pin) = &ssh.host_key {
             let key: PublicKey = pin.trim().parse().map_err(|_| {
                 format!("`host_key` of the cluster file is not a key such as `ssh-ed25519 AAAA…`: {pin}")
@@ -25,7 +25,8 @@ impl Trust {
             let keys = vec![(key, "`host_key` of the cluster file".to_owned())];
             return Ok(Self { recorded: Recorded { keys, ..Recorded::default() } });
         }
-        let recorded = Recorded::read(&files(ssh), address, port).map_err(|error| error.to_string())?;
+        let files: Vec<PathBuf> = ssh.known_hosts.iter().chain(files).cloned().collect();
+        let recorded = Recorded::read(&files, address, port).map_err(|error| error.to_string())?;
         Ok(Self { recorded })
     }
 
@@ -91,10 +92,4 @@ pub fn fingerprint(key: &PublicKey) -> String {
 
 fn same_type(one: &Algorithm, other: &Algorithm) -> bool {
     one == other || matches!((one, other), (Algorithm::Rsa { .. }, Algorithm::Rsa { .. }))
-}
-
-fn files(ssh: &Ssh) -> Vec<PathBuf> {
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".ssh/known_hosts"));
-    let system = PathBuf::from("/etc/ssh/ssh_known_hosts");
-    ssh.known_hosts.iter().cloned().chain(home).chain(std::iter::once(system)).collect()
 }

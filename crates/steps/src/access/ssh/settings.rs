@@ -1,8 +1,9 @@
-//! How patient SSH is, and how much it keeps.
+//! How patient SSH is, how much it keeps, and what of the person's own it uses.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-/// Limits of SSH, in wall time. Tests make them small.
+/// Limits of SSH, in wall time, and the person's own files. Tests make the limits small.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshSettings {
     /// TCP connection.
@@ -29,11 +30,19 @@ pub struct SshSettings {
     pub stdout_bytes: usize,
     /// Standard error that is kept, from its end, in bytes.
     pub stderr_bytes: usize,
+    /// The SSH agent's socket, asked when no key is configured.
+    pub agent: Option<PathBuf>,
+    /// known_hosts files that are read after the cluster's own.
+    pub known_hosts: Vec<PathBuf>,
 }
 
 impl Default for SshSettings {
     fn default() -> Self {
+        let user = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".ssh/known_hosts"));
+        let system = PathBuf::from("/etc/ssh/ssh_known_hosts");
         Self {
+            agent: std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty()).map(PathBuf::from),
+            known_hosts: user.into_iter().chain(std::iter::once(system)).collect(),
             connect: Duration::from_secs(10),
             login: Duration::from_secs(20),
             channel: Duration::from_secs(10),
