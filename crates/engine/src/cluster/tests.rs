@@ -247,7 +247,7 @@ s3: (endpoint: "fsn1", bucket: "b", access_key: Env("A"), secret_key: Env("B")),
 fn paths_are_resolved_against_the_directory_of_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cluster.ron");
-    let rest = r#"ssh: (key: "keys/id", known_hosts: "/etc/known"), token: File("token"), health_ca: "ca.pem",
+    let rest = r#"ssh: (key: "keys/id", known_hosts: "known"), token: File("/etc/token"), health_ca: "ca.pem",
 kube: Kubeconfig("../kubeconfig"),
 s3: (endpoint: "https://s3", bucket: "b", ca: "s3.pem", access_key: File("~/access"), secret_key: Command(["pass", "s3"])),"#;
     let hosts = r#"(name: "a", address: "10.0.0.1", role: Server, ssh: (key: "keys/a"))"#;
@@ -255,9 +255,9 @@ s3: (endpoint: "https://s3", bucket: "b", ca: "s3.pem", access_key: File("~/acce
     let cluster = read(&path).unwrap().cluster;
     let inside = |name: &str| Some(directory.path().join(name));
     assert_eq!(cluster.ssh.key, inside("keys/id"));
-    assert_eq!(cluster.ssh.known_hosts, Some(PathBuf::from("/etc/known")));
+    assert_eq!(cluster.ssh.known_hosts, inside("known"));
     assert_eq!(cluster.hosts[0].ssh.key, inside("keys/a"));
-    assert_eq!(cluster.token, inside("token").map(Secret::File));
+    assert_eq!(cluster.token, Some(Secret::File(PathBuf::from("/etc/token"))));
     assert_eq!(cluster.health_ca, inside("ca.pem"));
     assert_eq!(Some(cluster.kube.clone()), inside("../kubeconfig").map(Kube::Kubeconfig));
     let s3 = cluster.s3.as_ref().unwrap();

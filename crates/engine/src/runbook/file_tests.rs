@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::read;
+use proptest::prelude::*;
+
 use super::tests::try_parse;
-use crate::source::FILE_BYTES_MAX;
+use super::{parse, read};
+use crate::source::{FILE_BYTES_MAX, SourceText};
 use crate::testing::{Toy, ToyCatalogue};
 
 fn refusal_of_file(path: &Path) -> String {
@@ -85,5 +87,50 @@ fn a_megabyte_of_brackets_is_refused_at_once_and_without_a_stack_overflow() {
         let said = try_parse(&text).unwrap_err();
         assert!(started.elapsed() < Duration::from_secs(2), "{bracket} took {:?}", started.elapsed());
         assert!(said.len() < 2000, "{bracket}: {said}");
+    }
+}
+
+const RICH: &str = r#"// größer
+Runbook(format: 1, name: "rich", on_failure: Finish, supersedes: true, budget: (ha: "9m", single: "9m"),
+  params: {"to": Text("latest"), "v": Version("${cluster.version}"), "n": Required(Number), "l": Hosts([])},
+  phases: [(id: "p", clock: Before, budget: (ha: "5m", single: "5m")), (id: "o", clock: Outage)],
+  steps: [
+    (id: "a", phase: "p", on: Operator, do: [Touch(mark: "${param.to}", version: "${param.v}"), Ask(show: "é?")]),
+    (id: "b", phase: "p", on: All, hosts_at_once: "25%", needs: [All("a")], retry: (attempts: 2, backoff: "1s"),
+     do: [Touch(mark: "${host.name} ${fact.a.mark}", ports: [1, 2]), Fail(times: "${param.n}")]),
+    (id: "c", phase: "o", on: Group("x"), when: [Not(Velero), NonEmpty("l")], needs: [SameHost(["b"])], timeout: "9m",
+     done_when: [Look(mark: "x")], irreversible: "why", do: [StopMember()]),
+    (id: "d", phase: "o", on: Host("h"), always: OnClose, best_effort: "5s", do: [Touch(mark: "x")]),
+])"#;
+
+#[test]
+fn the_runbook_that_is_damaged_below_is_right_before() {
+    try_parse(RICH).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn a_damaged_runbook_is_refused_with_a_place_inside_of_it_and_never_panics(
+        from in any::<prop::sample::Index>(),
+        length in 0usize..40,
+        instead in "[\\PC\n(){}\\[\\]\",:$]{0,6}",
+    ) {
+        let mut text: Vec<char> = RICH.chars().collect();
+        let from = from.index(text.len());
+        let until = (from + length).min(text.len());
+        text.splice(from..until, instead.chars());
+        let text: String = text.into_iter().collect();
+        let source = SourceText::new("damaged.ron", text.as_str());
+        if let Err(found) = parse::<Toy>(source, &ToyCatalogue::default()) {
+            for diagnostic in found.iter() {
+                let spot = diagnostic.location.as_ref().and_then(|location| location.spot.as_ref());
+                let Some(spot) = spot else { continue };
+                let lines = text.split('\n').count();
+                prop_assert!((1..=lines).contains(&spot.place.line), "{}", diagnostic);
+                prop_assert!(spot.place.column >= 1 && spot.place.width >= 1, "{}", diagnostic);
+            }
+        }
     }
 }
