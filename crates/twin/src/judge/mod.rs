@@ -1,5 +1,9 @@
 //! What the twin holds against those who worked on it, found in its own log and store.
 
+pub mod evidence;
+pub mod fingerprint;
+pub mod verdict;
+
 use std::time::Duration;
 
 use rke2flow_engine::id::HostName;

@@ -1,3 +1,11 @@
 //! The Kubernetes API of the simulated cluster, served from a store with revisions.
 
+pub mod controllers;
+pub mod discovery;
+pub mod objects;
+pub mod plans;
 pub mod request;
+pub mod select;
+pub mod serve;
+pub mod store;
+pub mod write;

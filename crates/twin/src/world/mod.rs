@@ -1,95 +1,212 @@
 //! The state of a simulated cluster, and how it moves in time.
 
+pub mod birth;
+pub mod durations;
+pub mod event;
 pub mod log;
+pub mod plane;
+pub mod ticks;
+pub mod version;
+pub mod workload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rke2flow_engine::cluster::Role;
+use jiff::{SignedDuration, Timestamp};
+use rke2flow_engine::cluster::{Distribution, Role};
 use rke2flow_engine::id::HostName;
-use rke2flow_steps::ports::Output;
-use serde_json::{Value, json};
+use rke2flow_steps::paths::HostPaths;
 
-use crate::judge::Violation;
-use crate::kube::request::{KubeBody, KubeHttp, KubeReply};
+use crate::host::Host;
+use crate::judge::evidence::Evidence;
 use crate::s3::store::S3Store;
-use crate::spec::TwinSpec;
-use log::{EntryKind, Recorder};
+use crate::spec::{Fault, TwinSpec};
+use crate::velero::Volume;
+use event::Event;
+use log::Recorder;
+use plane::Plane;
+use workload::Workload;
 
 /// Everything there is. Moved forward by [`World::advance`] before each access; nothing runs in the background.
 #[derive(Debug)]
 pub struct World {
-    now: Duration,
-    roles: BTreeMap<HostName, Role>,
-    recorder: Arc<Recorder>,
-    bucket: Arc<S3Store>,
-    kubeconfigs: BTreeMap<HostName, String>,
+    pub(crate) now: Duration,
+    pub(crate) spec: TwinSpec,
+    pub(crate) paths: HostPaths,
+    /// The hosts in the cluster file's order.
+    pub(crate) names: Vec<HostName>,
+    pub(crate) hosts: BTreeMap<HostName, Host>,
+    /// Every control plane that ever was, the first one first. A member's data says which one it belongs to.
+    pub(crate) planes: Vec<Plane>,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) workload: Workload,
+    pub(crate) volumes: BTreeMap<String, Volume>,
+    pub(crate) evidence: Evidence,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) bucket: Arc<S3Store>,
+    pub(crate) kubeconfigs: BTreeMap<HostName, String>,
+    pub(crate) pods_made: u64,
+    pub(crate) velero_seen: BTreeSet<String>,
+    events: BTreeMap<(Duration, u64), Event>,
+    events_made: u64,
+    base: Timestamp,
 }
 
 impl World {
     /// A healthy cluster.
     pub fn new(spec: &TwinSpec, recorder: Arc<Recorder>, bucket: Arc<S3Store>) -> Self {
-        let roles = spec.hosts().into_iter().collect();
-        Self { now: Duration::ZERO, roles, recorder, bucket, kubeconfigs: BTreeMap::new() }
+        let clock = recorder.clock();
+        let now = clock.elapsed();
+        let since = SignedDuration::try_from(now / clock.speed()).unwrap_or(SignedDuration::ZERO);
+        let base = clock.now().checked_sub(since).unwrap_or(Timestamp::UNIX_EPOCH);
+        let hosts = spec.hosts();
+        let mut world = Self {
+            now,
+            spec: spec.clone(),
+            paths: spec.paths(),
+            names: hosts.iter().map(|(name, _)| name.clone()).collect(),
+            hosts: BTreeMap::new(),
+            planes: Vec::new(),
+            faults: spec.faults.clone(),
+            workload: Workload::default(),
+            volumes: BTreeMap::new(),
+            evidence: Evidence::default(),
+            recorder,
+            bucket,
+            kubeconfigs: BTreeMap::new(),
+            pods_made: 0,
+            velero_seen: BTreeSet::new(),
+            events: BTreeMap::new(),
+            events_made: 0,
+            base,
+        };
+        world.give_birth();
+        world
     }
 
-    /// Lets time pass until `now`.
+    /// Lets time pass until `now`: what was due happens, in order.
     pub fn advance(&mut self, now: Duration) {
+        while let Some(entry) = self.events.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            let ((at, _), event) = entry.remove_entry();
+            self.now = self.now.max(at);
+            self.tick();
+            self.happen(event);
+        }
         self.now = self.now.max(now);
+        self.tick();
     }
 
-    /// Whether the host has power.
+    /// Makes something happen later.
+    pub(crate) fn after(&mut self, delay: Duration, event: Event) {
+        self.events_made += 1;
+        self.events.insert((self.now + delay, self.events_made), event);
+    }
+
+    /// The date of a moment of cluster time, as the hosts' clocks show it.
+    pub(crate) fn date(&self, at: Duration) -> Timestamp {
+        let since = SignedDuration::try_from(at / self.recorder.clock().speed()).unwrap_or(SignedDuration::MAX);
+        self.base.checked_add(since).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The date now as Kubernetes writes it. A rehearsal's second holds many events: then with microseconds.
+    pub(crate) fn stamp(&self) -> String {
+        let date = self.date(self.now);
+        if self.recorder.clock().speed() == 1 {
+            date.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+        } else {
+            date.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+        }
+    }
+
+    /// The date now as leases have it.
+    pub(crate) fn micro_stamp(&self) -> String {
+        self.date(self.now).strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+    }
+
+    /// Seconds since the epoch of a moment of cluster time.
+    pub(crate) fn epoch(&self, at: Duration) -> i64 {
+        self.date(at).as_second()
+    }
+
+    /// A host that is known to be in the cluster.
+    pub(crate) fn host(&self, name: &HostName) -> &Host {
+        self.hosts.get(name).expect("callers check that the host exists")
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn host_mut(&mut self, name: &HostName) -> &mut Host {
+        self.hosts.get_mut(name).expect("callers check that the host exists")
+    }
+
+    /// Whether the host exists and has power.
     pub fn reachable(&self, host: &HostName) -> bool {
-        self.roles.contains_key(host)
+        self.hosts.get(host).is_some_and(|host| host.powered)
     }
 
-    /// Interprets a script.
-    pub fn shell(&mut self, host: &HostName, login_user: &str, script: &str) -> Output {
-        let what = format!("script by {login_user}: {} bytes", script.len());
-        self.recorder.record(Some(host), EntryKind::Write, what, None);
-        Output { exit: 127, stdout: Vec::new(), stderr: b"no envelope in the first line".to_vec() }
-    }
-
-    /// Looks for secrets in arguments.
-    pub fn saw_arguments(&mut self, host: &HostName, arguments: &str) {
-        self.recorder.record(Some(host), EntryKind::Read, format!("arguments {arguments}"), None);
-    }
-
-    /// Answers a request to the API server of this host.
-    pub fn kube(&mut self, host: &HostName, request: &KubeHttp) -> KubeReply {
-        let kind = if request.method == "GET" { EntryKind::Read } else { EntryKind::Write };
-        self.recorder.record(Some(host), kind, format!("kube {} {}", request.method, request.path), None);
-        KubeReply { status: 503, body: KubeBody::Text("etcd has no leader".to_owned()) }
-    }
-
-    /// Whether a port is open.
+    /// Whether something listens on a port of the host.
     pub fn listening(&self, host: &HostName, port: u16) -> bool {
-        self.roles.get(host) == Some(&Role::Server) && [2379, 2380, 2381, 6443, 9345].contains(&port)
+        let Some(found) = self.hosts.get(host).filter(|host| host.powered && host.role == Role::Server) else {
+            return false;
+        };
+        let etcd = found.member_runs() || found.resetting;
+        match port {
+            2379..=2381 => etcd,
+            6443 => found.serves_api(),
+            _ if port == self.paths.supervisor_port => found.supervises,
+            _ => false,
+        }
     }
 
     /// A plain probe on the host's loopback.
     pub fn http(&self, host: &HostName, port: u16, path: &str) -> Option<(u16, String)> {
-        self.listening(host, port).then(|| (404, format!("no {path}")))
+        if !self.listening(host, port) {
+            return None;
+        }
+        let found = self.host(host);
+        let plane = found.running_plane()?;
+        let quorate = self.quorate(plane);
+        match (port, path) {
+            (2381, "/health") if quorate => Some((200, r#"{"health":"true","reason":""}"#.to_owned())),
+            (2381, "/health") => Some((503, r#"{"health":"false","reason":"RAFT NO LEADER"}"#.to_owned())),
+            (_, "/db/info") if port == self.paths.supervisor_port && quorate => Some((200, self.db_info(plane))),
+            (_, "/db/info") if port == self.paths.supervisor_port => {
+                Some((500, "context deadline exceeded".to_owned()))
+            }
+            (_, "/ping") if port == self.paths.supervisor_port => Some((200, "pong".to_owned())),
+            _ => Some((404, "404 page not found".to_owned())),
+        }
     }
 
-    /// An application of the workload.
+    /// What an application of the workload answers.
     pub fn application(&self, url: &str) -> Option<(u16, String)> {
-        url.starts_with("http").then(|| (200, "ok".to_owned()))
+        let runs = |host: &Host| host.role == Role::Agent && host.powered && host.pods.is_some();
+        (url.starts_with("http") && self.hosts.values().any(runs)).then(|| (200, "ok".to_owned()))
     }
 
-    /// Remembers a kubeconfig.
+    /// Remembers what `rke2.yaml` of a server holds.
     pub fn set_kubeconfig(&mut self, host: &HostName, text: String) {
         self.kubeconfigs.insert(host.clone(), text);
     }
 
-    /// What must never have happened and did.
-    pub fn judge(&self) -> Vec<Violation> {
-        Vec::new()
+    /// Uses up one occurrence of a counted fault.
+    pub(crate) fn strikes(&mut self, mut hit: impl FnMut(&mut Fault) -> Option<&mut u32>) -> bool {
+        for fault in &mut self.faults {
+            if let Some(times) = hit(fault)
+                && *times > 0
+            {
+                *times -= 1;
+                return true;
+            }
+        }
+        false
     }
 
-    /// The normalised world.
-    pub fn fingerprint(&self) -> Value {
-        json!({"bucket": self.bucket.keys("", ""), "kubeconfigs": self.kubeconfigs.len()})
+    /// Whether the control plane runs inside one process that stops with its unit (K3s).
+    pub(crate) fn one_process(&self) -> bool {
+        self.spec.distribution == Distribution::K3s
     }
 }

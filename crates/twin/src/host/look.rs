@@ -1,0 +1,213 @@
+//! What a host answers to questions.
+
+use rke2flow_engine::cluster::Role;
+use rke2flow_engine::id::HostName;
+use rke2flow_steps::answer::{FileInfo, Files, Member, Points, Staged, Survey, Tail, server_override};
+use rke2flow_steps::command::{Look, NodePart};
+use rke2flow_steps::ports::Output;
+use rke2flow_steps::render::encode_text;
+use sha2::{Digest, Sha256};
+
+use crate::host::shell::json;
+use crate::host::{File, Release};
+use crate::kube::store::has_trailer;
+use crate::world::World;
+
+/// Bytes free on a data directory's file system.
+const DISK_FREE_BYTES: u64 = 40 << 30;
+
+impl World {
+    /// Answers a question.
+    pub(crate) fn look(&mut self, name: &HostName, look: &Look) -> Output {
+        match look {
+            Look::Survey => json(&self.survey(name)),
+            Look::Receipt { unit, .. } => json(&self.receipt(name, unit.as_str())),
+            Look::Files { paths } => {
+                let files = paths.iter().filter_map(|path| self.file_info(name, path)).collect();
+                json(&Files { files })
+            }
+            Look::Snapshots { prefix } => json(&self.snapshots(name, prefix)),
+            Look::Points => json(&self.points(name)),
+            Look::Release { version } => json(&self.staged(name, version)),
+            Look::Log { unit, lines } => json(&self.tail_of_log(name, unit, *lines as usize)),
+            Look::Kubeconfig => json(&self.kubeconfig(name)),
+            Look::Script { script } => {
+                let (exit, text) = self.script(name, script, Allowed::Look);
+                json(&Tail { exit, text: encode_text(text.as_bytes()) })
+            }
+        }
+    }
+
+    fn survey(&self, name: &HostName) -> Survey {
+        let host = self.host(name);
+        let (disk, service) = (&host.disk, &host.service);
+        let ports = [2379, 2380, 6443, self.paths.supervisor_port];
+        let mut open_ports: Vec<u16> = ports.into_iter().filter(|port| self.listening(name, *port)).collect();
+        open_ports.dedup();
+        let active = service.state == crate::host::service::UnitState::Active;
+        let plane = host.running_plane();
+        let health =
+            self.http(name, 2381, "/health").map_or("", |(status, _)| if status == 200 { "true" } else { "false" });
+        Survey {
+            boot: host.boot_id(),
+            epoch: self.epoch(self.now),
+            arch: "amd64".to_owned(),
+            installed: host.installed.clone(),
+            unit: service.state.as_str().to_owned(),
+            unit_active_since: if active { self.epoch(service.active_since) } else { 0 },
+            unit_restarts: service.restarts,
+            unit_enabled: service.enabled,
+            shims: host.pods.as_ref().map_or(0, |pods| pods.shims),
+            open_ports,
+            static_pods: disk.static_pods.clone(),
+            hold: disk.hold,
+            hold_drop_in: disk.hold_drop_in,
+            reset_flag: disk.reset_flag,
+            etcd_name: disk.etcd.is_some(),
+            etcd_member: host.data_plane().is_some(),
+            tls: host.has_part(NodePart::Tls),
+            cred: host.has_part(NodePart::Cred),
+            shipped_charts: disk.charts.len() as u32,
+            aside: disk.aside.keys().map(|path| self.relative(path)).collect(),
+            server_override: self.told_override(name),
+            configured_server: disk.configured_server.clone(),
+            etcd_s3: self.spec.etcd_s3 && host.role == Role::Server,
+            etcd_health: health.to_owned(),
+            readyz: self.readyz_text(name),
+            members: if self.listening(name, self.paths.supervisor_port) { self.members(plane) } else { Vec::new() },
+            token_sha256: if disk.token.is_empty() { String::new() } else { hex(disk.token.as_bytes()) },
+            ca_sha256: if disk.tls.is_some() { hex(b"ca of the twin") } else { String::new() },
+            disk_free: DISK_FREE_BYTES,
+            etcd_bytes: host.data_plane().map_or(0, |plane| 4096 * self.planes[plane].store.len() as u64),
+            claim: host.claim.clone(),
+            our_units: self.active_orders(name),
+            reset: disk.reset.clone().map(|mut reset| {
+                reset.started_since = reset.proved && !disk.reset_flag && host.data_plane().is_some();
+                reset
+            }),
+        }
+    }
+
+    /// What `/readyz` of this host's own API server says; empty when nobody listens.
+    pub(crate) fn readyz_text(&self, name: &HostName) -> String {
+        match self.host(name).running_plane() {
+            Some(plane) if self.listening(name, 6443) && self.quorate(plane) => "ok".to_owned(),
+            Some(_) if self.listening(name, 6443) => "[-]etcd failed: reason withheld".to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    fn members(&self, plane: Option<usize>) -> Vec<Member> {
+        let Some(plane) = plane.filter(|plane| self.quorate(*plane)) else { return Vec::new() };
+        let answer = |member: &crate::world::plane::Member| Member {
+            name: member.name.clone(),
+            learner: member.learner,
+            peer_urls: vec![format!("https://{}:2380", self.host(&member.host).address)],
+        };
+        self.planes[plane].members.iter().map(answer).collect()
+    }
+
+    fn told_override(&self, name: &HostName) -> String {
+        let Some((run, server)) = &self.host(name).disk.server_override else { return String::new() };
+        match rke2flow_engine::id::RunId::new(run.clone()) {
+            Ok(run) => server_override(&run, server.as_deref()),
+            Err(_) => run.clone(),
+        }
+    }
+
+    fn relative(&self, path: &str) -> String {
+        path.strip_prefix(&format!("{}/", self.paths.data)).unwrap_or(path).to_owned()
+    }
+
+    pub(crate) fn file_info(&self, name: &HostName, path: &str) -> Option<FileInfo> {
+        let file = self.host(name).disk.files.get(path)?;
+        Some(FileInfo {
+            path: path.to_owned(),
+            size: file.bytes.len() as u64,
+            modified: self.epoch(file.modified),
+            sha256: hex(&file.bytes),
+            trailer: has_trailer(&file.bytes),
+        })
+    }
+
+    fn snapshots(&self, name: &HostName, prefix: &str) -> Files {
+        let beginning = format!("{}/{prefix}", self.paths.snapshots());
+        let files = &self.host(name).disk.files;
+        let mut found: Vec<(&String, &File)> = files.iter().filter(|(path, _)| path.starts_with(&beginning)).collect();
+        found.sort_by_key(|(_, file)| std::cmp::Reverse(file.modified));
+        Files { files: found.iter().take(200).filter_map(|(path, _)| self.file_info(name, path)).collect() }
+    }
+
+    fn points(&self, name: &HostName) -> Points {
+        let beginning = format!("{}/", self.paths.points());
+        let files = &self.host(name).disk.files;
+        let mut found: Vec<&File> =
+            files.iter().filter(|(path, _)| path.starts_with(&beginning)).map(|(_, file)| file).collect();
+        found.sort_by_key(|file| file.modified);
+        let from = found.len().saturating_sub(50);
+        Points { points: found[from..].iter().map(|file| encode_text(&file.bytes)).collect() }
+    }
+
+    fn staged(&self, name: &HostName, version: &str) -> Staged {
+        match self.host(name).disk.releases.get(version) {
+            Some(Release::Complete) => Staged { complete: true, missing: Vec::new() },
+            _ => Staged {
+                complete: false,
+                missing: vec!["install.sh".into(), "rke2.linux-amd64.tar.gz".into(), "sha256sum-amd64.txt".into()],
+            },
+        }
+    }
+
+    fn tail_of_log(&self, name: &HostName, unit: &str, lines: usize) -> Tail {
+        let host = self.host(name);
+        let text = match (host.logs.get(unit), host.orders.get(unit)) {
+            (Some(log), _) => log[log.len().saturating_sub(lines)..].join("\n"),
+            (None, Some(run)) => run.out.clone(),
+            (None, None) => String::new(),
+        };
+        Tail { exit: 0, text: encode_text(text.as_bytes()) }
+    }
+
+    fn kubeconfig(&self, name: &HostName) -> Tail {
+        let text = self.kubeconfigs.get(name).filter(|_| self.host(name).disk.cred);
+        match text {
+            Some(text) => Tail { exit: 0, text: encode_text(text.as_bytes()) },
+            None => Tail { exit: 1, text: encode_text(b"rke2.yaml does not exist") },
+        }
+    }
+
+    /// The few commands that the twin's shell knows: true, false, exit N, test -e PATH, touch PATH, rm -f PATH.
+    pub(crate) fn script(&mut self, name: &HostName, script: &str, allowed: Allowed) -> (i32, String) {
+        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let now = self.now;
+            let files = &mut self.host_mut(name).disk.files;
+            match (words.as_slice(), allowed) {
+                (["true"], _) => {}
+                (["false"], _) => return (1, String::new()),
+                (["exit", code], _) => return (code.parse().unwrap_or(2), String::new()),
+                (["test", "-e", path], _) if files.contains_key(*path) => {}
+                (["test", "-e", _], _) => return (1, String::new()),
+                (["touch", path], Allowed::Change) => {
+                    let empty = File { bytes: Vec::new().into(), modified: now };
+                    files.insert((*path).to_owned(), empty);
+                }
+                (["rm", "-f", path], Allowed::Change) => drop(files.remove(*path)),
+                _ => return (127, format!("the twin's shell does not know: {line}")),
+            }
+        }
+        (0, String::new())
+    }
+}
+
+/// Whether a script may change anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Allowed {
+    Look,
+    Change,
+}
+
+/// SHA-256 as hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,47 @@
+//! Power: a host that goes down takes its containers and detached units with it; what is enabled starts at boot.
+
+use std::time::Duration;
+
+use rke2flow_engine::id::HostName;
+
+use crate::host::order::Progress;
+use crate::world::World;
+use crate::world::durations as take;
+use crate::world::event::Event;
+use crate::world::plane::Cause;
+
+impl World {
+    /// The host loses its power.
+    pub(crate) fn power_off(&mut self, name: &HostName, back_after_seconds: Option<u64>) {
+        self.reset_destroyed(name);
+        self.kill_all(name, Cause::Fault);
+        let host = self.host_mut(name);
+        host.powered = false;
+        // What killall removes from the disk, a power cut does not.
+        host.disk.static_pods = super::service::STATIC_PODS.map(|pod| format!("{pod}.yaml")).to_vec();
+        if host.role == rke2flow_engine::cluster::Role::Agent {
+            host.disk.static_pods.clear();
+        }
+        for order in host.orders.values_mut() {
+            if matches!(order.progress, Progress::Running { .. }) {
+                order.progress = Progress::Gone;
+            }
+        }
+        if let Some(seconds) = back_after_seconds {
+            self.after(Duration::from_secs(seconds) + take::BOOT, Event::Boot(name.clone()));
+        }
+    }
+
+    /// The host has power again.
+    pub(crate) fn boot(&mut self, name: &HostName) {
+        let host = self.host_mut(name);
+        if host.powered {
+            return;
+        }
+        host.powered = true;
+        host.boots += 1;
+        if host.service.enabled {
+            self.start_unit(name);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What the judge wrote down while things happened.
+
+use std::collections::BTreeSet;
+
+use rke2flow_engine::id::HostName;
+use serde_json::Value;
+
+use crate::judge::{Violation, ViolationKind};
+use crate::kube::store::Store;
+use crate::world::World;
+
+/// Violations that were seen, and how things were at the beginning.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    /// Seen as they happened.
+    pub violations: Vec<Violation>,
+    /// Every unit of ours that was ever started.
+    pub units_started: BTreeSet<(HostName, String)>,
+    /// What keeps others from acting, as it was at the beginning.
+    pub fences: BTreeSet<String>,
+}
+
+impl World {
+    /// Writes a violation down, once per kind, place and detail.
+    pub(crate) fn violate(&mut self, kind: ViolationKind, host: Option<&HostName>, detail: &str) {
+        let found = Violation { kind, when: self.now, host: host.cloned(), detail: detail.to_owned() };
+        let known = |old: &Violation| old.kind == kind && old.host == found.host && old.detail == found.detail;
+        if !self.evidence.violations.iter().any(known) {
+            self.evidence.violations.push(found);
+        }
+    }
+
+    /// Remembers which fences were up at the beginning: those were not put up by us.
+    pub(crate) fn remember_fences(&mut self) {
+        self.evidence.fences = self.reached().map(|plane| fences(&self.planes[plane].store)).unwrap_or_default();
+    }
+}
+
+/// What keeps others from acting: cordons, paused schedules, plans that are off.
+pub(crate) fn fences(store: &Store) -> BTreeSet<String> {
+    let mut up = BTreeSet::new();
+    for (key, node) in store.list("", "nodes", "") {
+        if node["spec"]["unschedulable"] == true {
+            up.insert(format!("node {} is cordoned", key.name));
+        }
+        for (label, value) in node["metadata"]["labels"].as_object().into_iter().flatten() {
+            if label.starts_with("plan.upgrade.cattle.io/") && value == "disabled" {
+                up.insert(format!("node {} has {label}=disabled", key.name));
+            }
+        }
+    }
+    for (key, schedule) in store.list("velero.io", "schedules", "") {
+        if schedule["spec"]["paused"] == true {
+            up.insert(format!("schedule {} is paused", key.name));
+        }
+    }
+    for (key, plan) in store.list("upgrade.cattle.io", "plans", "") {
+        let mut spec = plan["spec"].clone();
+        if let Some(spec) = spec.as_object_mut() {
+            // Which version a plan wants is its owner's business; whether it acts is the fence.
+            spec.remove("version");
+            spec.remove("channel");
+        }
+        up.insert(format!("plan {}: {}", key.name, Value::to_string(&spec)));
+    }
+    for (key, controller) in store.list("apps", "deployments", crate::kube::plans::NAMESPACE) {
+        up.insert(format!("deployment {} has {} replicas", key.name, controller["spec"]["replicas"]));
+    }
+    up
+}

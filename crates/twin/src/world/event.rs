@@ -1,0 +1,116 @@
+//! What happens by itself at a moment, and who handles it.
+
+use rke2flow_engine::id::HostName;
+use serde_json::Value;
+
+use crate::host::service::StartStep;
+use crate::kube::store::Key;
+use crate::velero::VeleroEvent;
+use crate::world::World;
+
+/// Something that is due at a moment of cluster time.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A stage of a detached unit has run long enough.
+    Stage {
+        /// Where.
+        host: HostName,
+        /// The unit.
+        unit: String,
+        /// Index of the stage.
+        index: usize,
+    },
+    /// A starting node gets to its next step. Ignored when the unit was started or stopped since.
+    Start {
+        /// Where.
+        host: HostName,
+        /// Which start.
+        generation: u64,
+        /// The step.
+        step: StartStep,
+    },
+    /// The static pods of a server's new version run.
+    StaticPods {
+        /// Where.
+        host: HostName,
+        /// Which start.
+        generation: u64,
+    },
+    /// The host loses its power.
+    PowerOff {
+        /// Which.
+        host: HostName,
+        /// When it comes back, in seconds.
+        back_after_seconds: Option<u64>,
+    },
+    /// The host has power again and starts what is enabled.
+    Boot(HostName),
+    /// A controller replaces a pod.
+    Pod {
+        /// The control plane.
+        plane: usize,
+        /// Namespace and name.
+        key: Key,
+        /// The pod.
+        pod: Value,
+    },
+    /// The jobs of the shipped charts have ended.
+    Charts {
+        /// The control plane.
+        plane: usize,
+        /// The version that shipped them.
+        version: String,
+    },
+    /// A workload object has rolled out.
+    Rollout {
+        /// The control plane.
+        plane: usize,
+        /// The object.
+        key: Key,
+    },
+    /// The upgrade controller looks at its plans.
+    Plans {
+        /// The control plane.
+        plane: usize,
+    },
+    /// An apply job of the upgrade controller does its work.
+    PlanJob {
+        /// The control plane.
+        plane: usize,
+        /// The plan.
+        plan: String,
+        /// The node.
+        node: HostName,
+        /// The version.
+        version: String,
+    },
+    /// Something of Velero.
+    Velero {
+        /// The control plane.
+        plane: usize,
+        /// What.
+        what: VeleroEvent,
+    },
+    /// The workload writes.
+    Write,
+}
+
+impl World {
+    /// Lets one event happen.
+    pub(crate) fn happen(&mut self, event: Event) {
+        match event {
+            Event::Stage { host, unit, index } => self.run_stage(&host, &unit, index),
+            Event::Start { host, generation, step } => self.continue_start(&host, generation, step),
+            Event::StaticPods { host, generation } => self.static_pods_run(&host, generation),
+            Event::PowerOff { host, back_after_seconds } => self.power_off(&host, back_after_seconds),
+            Event::Boot(host) => self.boot(&host),
+            Event::Pod { plane, key, pod } => self.pod_starts(plane, key, pod),
+            Event::Charts { plane, version } => self.charts_done(plane, &version),
+            Event::Rollout { plane, key } => self.rolled_out(plane, &key),
+            Event::Plans { plane } => self.look_at_plans(plane),
+            Event::PlanJob { plane, plan, node, version } => self.apply_plan(plane, &plan, &node, &version),
+            Event::Velero { plane, what } => self.velero(plane, what),
+            Event::Write => self.workload_writes(),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! A control plane: the members of one etcd cluster and the objects that they hold.
+
+use std::time::Duration;
+
+use rke2flow_engine::id::HostName;
+use serde_json::json;
+
+use crate::host::Host;
+use crate::judge::ViolationKind;
+use crate::kube::store::Store;
+use crate::world::World;
+
+/// One etcd cluster. A reset and an empty start make new ones; members' data says to which one they belong.
+#[derive(Debug)]
+pub struct Plane {
+    /// The objects; all voters hold the same.
+    pub store: Store,
+    /// etcd's release that last wrote the data: an older one never opens it.
+    pub etcd: (u64, u64),
+    /// Members, running or not.
+    pub members: Vec<Member>,
+    /// How it came to be.
+    pub origin: Origin,
+    /// When a server first reached `READY=1` with it.
+    pub started: Option<Duration>,
+    /// Since when an API server answers from it.
+    pub api_since: Option<Duration>,
+    /// Which version's charts are installed.
+    pub charts: String,
+    /// Whether it had a quorum when last looked at.
+    pub had_quorum: bool,
+}
+
+/// A member of etcd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Where its data is.
+    pub host: HostName,
+    /// `<node>-<8 hex>`.
+    pub name: String,
+    /// A learner has no vote.
+    pub learner: bool,
+}
+
+/// How a control plane came to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// It was there at the beginning.
+    Birth,
+    /// A cluster-reset from a snapshot.
+    Reset {
+        /// The run that ordered it.
+        run: String,
+        /// Where.
+        host: HostName,
+        /// When the reset began.
+        at: Duration,
+        /// When the snapshot was taken.
+        taken: Duration,
+    },
+    /// A server started with nothing and nobody to join (rke2#6310).
+    Empty {
+        /// Where.
+        host: HostName,
+    },
+}
+
+/// Why a member stopped or started, for the judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Someone declared an outage: KillNode.
+    Kill,
+    /// A restart or an upgrade.
+    Restart,
+    /// Power, or another fault of the twin's own.
+    Fault,
+    /// A start, a reset: never takes a member away.
+    Start,
+}
+
+impl World {
+    /// Whether a majority of the voters runs.
+    pub(crate) fn quorate(&self, plane: usize) -> bool {
+        let Some(found) = self.planes.get(plane) else { return false };
+        let voters: Vec<&Member> = found.members.iter().filter(|member| !member.learner).collect();
+        let running = voters.iter().filter(|member| self.runs(plane, &member.host)).count();
+        !voters.is_empty() && running * 2 > voters.len()
+    }
+
+    /// Whether the host's etcd member of this control plane runs.
+    pub(crate) fn runs(&self, plane: usize, host: &HostName) -> bool {
+        self.hosts.get(host).is_some_and(|host| host.powered && host.running_plane() == Some(plane))
+    }
+
+    /// Whether some API server answers from this control plane.
+    pub(crate) fn serves(&self, plane: usize) -> bool {
+        let up = |host: &Host| host.powered && host.serves_api() && host.running_plane() == Some(plane);
+        self.quorate(plane) && self.hosts.values().any(up)
+    }
+
+    /// The control plane that clients reach through any server: the first that answers, in file order.
+    pub(crate) fn reached(&self) -> Option<usize> {
+        let plane = |name: &HostName| self.host(name).running_plane().filter(|_| self.host(name).powered);
+        self.names
+            .iter()
+            .filter_map(|name| plane(name).map(|plane| (name, plane)))
+            .find_map(|(name, plane)| (self.host(name).serves_api() && self.quorate(plane)).then_some(plane))
+    }
+
+    /// The answer of `/db/info`.
+    pub(crate) fn db_info(&self, plane: usize) -> String {
+        let members: Vec<_> = self.planes[plane]
+            .members
+            .iter()
+            .enumerate()
+            .map(|(i, member)| {
+                let address = &self.host(&member.host).address;
+                json!({
+                    "ID": 1_000_003_u64 * (plane as u64 + 1) + i as u64,
+                    "name": member.name,
+                    "peerURLs": [format!("https://{address}:2380")],
+                    "clientURLs": [format!("https://{address}:2379")],
+                    "isLearner": member.learner,
+                })
+            })
+            .collect();
+        json!({"header": {"cluster_id": plane + 1, "revision": self.planes[plane].store.revision()}, "members": members})
+            .to_string()
+    }
+
+    /// Looks at every control plane after something moved: quorum lost, two alive at once, API up or gone.
+    pub(crate) fn settle_planes(&mut self, cause: Cause) {
+        let mut alive = Vec::new();
+        for plane in 0..self.planes.len() {
+            let quorate = self.quorate(plane);
+            let serves = self.serves(plane);
+            let lost = self.planes[plane].had_quorum && !quorate;
+            let voters = self.planes[plane].members.iter().filter(|member| !member.learner).count();
+            if lost && cause == Cause::Restart && voters > 1 {
+                self.violate(ViolationKind::QuorumLost, None, "a restart left etcd without a majority of its voters");
+            }
+            let now = self.now;
+            let found = &mut self.planes[plane];
+            found.had_quorum = quorate;
+            match (serves, found.api_since) {
+                (true, None) => found.api_since = Some(now),
+                (false, Some(_)) => found.api_since = None,
+                _ => {}
+            }
+            let resetting = self.hosts.values().any(|host| host.resetting && host.data_plane() == Some(plane));
+            if quorate || resetting {
+                alive.push(plane);
+            }
+        }
+        if alive.len() > 1 {
+            let detail = format!("control planes {alive:?} had a quorum at the same time");
+            self.violate(ViolationKind::TwoControlPlanes, None, &detail);
+        }
+    }
+
+    /// The newest control plane that a reset made.
+    pub(crate) fn newest_reset(&self) -> Option<usize> {
+        self.planes.iter().rposition(|plane| matches!(plane.origin, Origin::Reset { .. }))
+    }
+}
