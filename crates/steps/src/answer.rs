@@ -115,7 +115,8 @@ pub struct ResetState {
     pub run: String,
     /// SHA-256 of the snapshot that was restored.
     pub sha256: String,
-    /// Whether its log has `Managed etcd cluster membership has been reset`: the only proof (K3S pkg/cluster/managed.go).
+    /// Whether it is over and its log has `Managed etcd cluster membership has been reset`: the only proof
+    /// (K3S pkg/cluster/managed.go).
     pub proved: bool,
     /// Whether the node was started normally since.
     pub started_since: bool,

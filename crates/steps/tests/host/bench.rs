@@ -18,6 +18,8 @@ use rke2flow_steps::ports::Output;
 use rke2flow_steps::render::{answer, decode_text, script};
 use serde::de::DeserializeOwned;
 
+use super::stand_ins::{INSTALLER, KILLALL, RKE2, STAND_INS};
+
 pub const VERSION: &str = "v1.33.4+rke2r1";
 pub const NEWER: &str = "v1.34.1+rke2r1";
 
@@ -166,6 +168,13 @@ impl Bench {
         }
     }
 
+    /// A file that whoever opens it waits at, until somebody opens its other end.
+    pub fn fifo(&self, name: &str) -> String {
+        let path = self.world(name);
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path
+    }
+
     /// A release in a directory, as a person would lay it out.
     pub fn release_source(&self, version: &str) {
         let directory = self.world(&format!("source/{version}"));
@@ -280,130 +289,3 @@ pub fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest as _;
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
-
-/// Installs below the prefix that it is told, from the artifacts that it is told, like R2:install.sh.
-const INSTALLER: &str = r#"#!/bin/sh
-echo "install $INSTALL_RKE2_TYPE $INSTALL_RKE2_METHOD" >>"$WORLD/log"
-tarball=$(echo "$INSTALL_RKE2_ARTIFACT_PATH"/rke2.linux-*.tar.gz)
-cat "$tarball" >"$WORLD/version"
-touch "$INSTALL_RKE2_TAR_PREFIX/bin/rke2"
-"#;
-
-const STAND_INS: &[(&str, &str)] = &[
-    ("systemctl", SYSTEMCTL),
-    ("systemd-run", SYSTEMD_RUN),
-    ("journalctl", "#!/bin/sh\nprintf 'asked: %s\\n' \"$*\"\n"),
-    ("curl", CURL),
-];
-
-/// Units are files below `units/` that hold their state.
-const SYSTEMCTL: &str = r#"#!/bin/sh
-verb=$1; shift
-case $verb in
-is-active|show|list-units) ;;
-*) echo "systemctl $verb $*" >>"$WORLD/log" ;;
-esac
-for word in "$@"; do last=${word%.service}; done
-file=$WORLD/units/$last
-case $verb in
-is-active) if [ -e "$file" ]; then cat "$file"; else echo inactive; fi; [ "$(cat "$file" 2>/dev/null)" = active ] ;;
-show)
-	if [ -e "$file" ]; then echo LoadState=loaded; else echo LoadState=not-found; fi
-	echo "ActiveState=$(cat "$file" 2>/dev/null || echo inactive)"
-	echo 'ActiveEnterTimestamp=Sun 2026-11-22 03:12:00 UTC'
-	echo NRestarts=2
-	echo UnitFileState=enabled
-	echo "EnvironmentFiles=$WORLD/some proxies (ignore_errors=yes)" ;;
-list-units)
-	for file in "$WORLD"/units/rke2flow-*-a?; do
-		[ -e "$file" ] && echo "${file##*/}.service loaded $(cat "$file") running x"
-	done ;;
-start|restart) echo active >"$file" ;;
-stop) [ -e "$file" ] && echo inactive >"$file" ;;
-kill) kill -KILL "-$(cat "$file.group")"; rm -rf "$file" "$file.lock" ;;
-esac
-exit 0
-"#;
-
-/// Refuses a name that is taken, as systemd does. Ends with the script, unless the world has a file `background`.
-const SYSTEMD_RUN: &str = r#"#!/bin/sh
-echo "systemd-run $*" >>"$WORLD/log"
-while :; do
-	case $1 in
-	--unit=*) unit=${1#--unit=} ;;
-	--*) ;;
-	*) break ;;
-	esac
-	shift
-done
-mkdir "$WORLD/units/$unit.lock" 2>/dev/null || { echo "Unit $unit.service was already loaded" >&2; exit 1; }
-echo active >"$WORLD/units/$unit"
-if [ -e "$WORLD/cut" ]; then
-	awk -v after="$(cat "$WORLD/cut")" '
-		/^#: / && seen++ == after { print "kill -9 $$" }
-		/^}$/ { held = $0; next }
-		held { if ($0 == "main \"$@\"" && seen == after) print "kill -9 $$"; print held; held = "" }
-		{ print }' "$2" >"$2.cut" && cp "$2.cut" "$2" && rm "$2.cut"
-fi
-export unit
-if [ -e "$WORLD/background" ]; then
-	setsid sh -c 'echo $$ >"$WORLD/units/$unit.group"; "$@"; rm -rf "$WORLD/units/$unit" "$WORLD/units/$unit.lock"' sh "$@" \
-		>/dev/null 2>&1 </dev/null &
-else
-	"$@" >/dev/null 2>&1 </dev/null
-	rm -rf "$WORLD/units/$unit" "$WORLD/units/$unit.lock"
-fi
-exit 0
-"#;
-
-const CURL: &str = r#"#!/bin/sh
-while [ $# -gt 1 ]; do
-	if [ "$1" = --output ]; then output=$2; fi
-	shift
-done
-case $1 in
-https://releases.test/*)
-	file=$WORLD/source/$(printf %s "${1#https://releases.test/}" | sed 's/%2B/+/g')
-	echo "curl $1" >>"$WORLD/log"
-	if [ -e "$file" ]; then cp "$file" "$output"; printf 200; else printf 404; exit 22; fi ;;
-*/health) cat "$WORLD/answers/health" ;;
-*/readyz) cat "$WORLD/answers/readyz" ;;
-*/db/info) cat "$WORLD/answers/db_info" ;;
-*) exit 7 ;;
-esac
-"#;
-
-/// The reset moves the old data away, restores, and says so at its end, as K3S pkg/cluster/managed.go does.
-const RKE2: &str = r#"#!/bin/sh
-case $1 in
---version)
-	echo "rke2 version $(cat "$WORLD/version") (abcdef)"
-	echo "go version go1.24" ;;
-etcd-snapshot)
-	for word in "$@"; do name=$word; done
-	echo "$*" >>"$WORLD/log"
-	mkdir -p "$DATA/server/db/snapshots"
-	[ ! -e "$WORLD/save_fails" ] && cp "$WORLD/snapshot" "$DATA/server/db/snapshots/$name-server-0-1763780000" ;;
-server)
-	echo "$*" >>"$WORLD/log"
-	if [ -e "$WORLD/reset_fails" ]; then echo "level=fatal msg=\"Error: no\""; exit 0; fi
-	for word in "$@"; do
-		case $word in --cluster-reset-restore-path=*) path=${word#*=} ;; esac
-	done
-	mkdir -p "$DATA/server/db/etcd/member" "$DATA/server/tls"
-	cp "$path" "$DATA/server/db/etcd/member/db"
-	echo server-0 >"$DATA/server/db/etcd/name"
-	: >"$DATA/server/db/reset-flag"
-	: >"$DATA/force-restart"
-	echo 'level=error msg="Shutdown request received: Managed etcd cluster membership has been reset, restart without"' >&2 ;;
-esac
-exit 0
-"#;
-
-const KILLALL: &str = r#"#!/bin/sh
-echo killall >>"$WORLD/log"
-rm -f "$DATA/agent/pod-manifests"/*
-for group in $(cat "$WORLD/shims" 2>/dev/null); do kill -KILL "-$group"; done
-rm -f "$WORLD/shims"
-exit 1
-"#;

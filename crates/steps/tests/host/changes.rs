@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rke2flow_engine::cluster::Releases;
 use rke2flow_steps::answer::ReceiptAnswer;
-use rke2flow_steps::command::{Change, NodePart};
+use rke2flow_steps::command::Change;
 
 use super::bench::{Bench, NEWER, VERSION, claim, etcd_snapshot, order, run, sha256};
 
-struct Case {
-    prepare: fn(&Bench),
-    change: fn(&Bench) -> Change,
-    goal: fn(&Bench),
+pub struct Case {
+    pub prepare: fn(&Bench),
+    pub change: fn(&Bench) -> Change,
+    pub goal: fn(&Bench),
 }
 
 /// Runs a case undisturbed, twice, and once per stage with a cut behind it.
-fn check(case: &Case) {
+pub fn check(case: &Case) {
     let undisturbed = Bench::new();
     (case.prepare)(&undisturbed);
     let change = (case.change)(&undisturbed);
@@ -49,41 +49,6 @@ fn same(host: &Bench, expected: &BTreeMap<String, String>, when: &str) {
 }
 
 fn nothing(_: &Bench) {}
-
-fn data(host: &Bench, below: &str) -> String {
-    format!("{}/{below}", host.paths.data)
-}
-
-/// A server with a database, certificates and charts, stopped.
-fn stopped_server(host: &Bench) {
-    for (file, text) in [
-        ("server/db/etcd/name", "server-0"),
-        ("server/db/etcd/member/db", "newer data"),
-        ("server/db/snapshots/kept", "a snapshot"),
-        ("server/tls/server-ca.crt", "newer certificate"),
-        ("server/cred/passwd", "newer"),
-        ("server/token", "K10abc::server:x"),
-        ("server/manifests/rke2-coredns.yaml", "newer chart"),
-        ("server/manifests/own.yaml", "a person's"),
-    ] {
-        host.write(&data(host, file), text);
-    }
-    host.write(&host.world("snapshot"), etcd_snapshot(1));
-}
-
-fn reset(host: &Bench) -> Change {
-    Change::ClusterReset { snapshot: host.world("snapshot"), sha256: sha256(&etcd_snapshot(1)) }
-}
-
-const ALL_PARTS: [NodePart; 4] = [NodePart::Etcd, NodePart::Tls, NodePart::Cred, NodePart::ShippedCharts];
-
-fn move_aside(_: &Bench) -> Change {
-    Change::MoveAside { parts: ALL_PARTS.to_vec() }
-}
-
-fn move_back(_: &Bench) -> Change {
-    Change::MoveBack { parts: ALL_PARTS.to_vec() }
-}
 
 #[test]
 fn a_release_is_fetched_from_a_directory() {
@@ -197,7 +162,7 @@ fn a_snapshot_without_its_trailer_is_not_staged() {
 }
 
 #[test]
-fn a_snapshot_is_saved_once_per_name() {
+fn a_snapshot_is_saved() {
     check(&Case {
         prepare: |host| host.write(&host.world("snapshot"), etcd_snapshot(1)),
         change: |_| Change::SaveSnapshot { name: "rke2flow-k7q2".to_owned() },
@@ -279,70 +244,6 @@ fn a_killall_that_leaves_a_container_is_not_a_success() {
 }
 
 #[test]
-fn parts_move_aside_and_the_token_and_the_snapshots_stay() {
-    check(&Case {
-        prepare: stopped_server,
-        change: move_aside,
-        goal: |host| {
-            let survey = host.survey();
-            assert!(!survey.etcd_name && !survey.etcd_member && !survey.tls && !survey.cred);
-            assert_eq!((survey.shipped_charts, survey.aside.len()), (0, 4));
-            for kept in ["server/token", "server/db/snapshots/kept", "server/manifests/own.yaml"] {
-                assert!(host.exists(&data(host, kept)), "{kept} is gone");
-            }
-        },
-    });
-}
-
-#[test]
-fn parts_move_back_and_a_reset_that_nothing_followed_is_undone() {
-    fn before(host: &Bench) {
-        stopped_server(host);
-        host.apply(&move_aside(host), 8);
-        host.apply(&reset(host), 9);
-    }
-    check(&Case {
-        prepare: before,
-        change: move_back,
-        goal: |host| {
-            let survey = host.survey();
-            assert!(!survey.reset_flag && survey.reset.is_none() && survey.shipped_charts == 1, "{survey:?}");
-            assert_eq!(host.read(&data(host, "server/db/etcd/member/db")), "newer data");
-            assert_eq!(host.read(&data(host, "server/tls/server-ca.crt")), "newer certificate");
-        },
-    });
-}
-
-#[test]
-fn nothing_moves_below_a_node_that_lives() {
-    let host = Bench::new();
-    stopped_server(&host);
-    let before = host.state_of_the_world();
-    {
-        let _shim = host.shim(false);
-        assert_ne!(host.try_apply(&move_aside(&host), 1).0, 0);
-    }
-    host.write(&host.world("units/rke2-server"), "activating");
-    assert_ne!(host.try_apply(&move_aside(&host), 2).0, 0);
-    assert_eq!(host.survey().aside, Vec::<String>::new());
-    assert_eq!(host.read(&data(&host, "server/db/etcd/name")), before["/da'ta dir/rke2/server/db/etcd/name"]);
-}
-
-#[test]
-fn etcd_never_moves_again_once_the_reset_has_begun() {
-    let host = Bench::new();
-    stopped_server(&host);
-    host.apply(&move_aside(&host), 1);
-    host.apply(&reset(&host), 2);
-    let (exit, tail) = host.try_apply(&move_aside(&host), 3);
-    assert!(exit != 0 && tail.contains("cluster-reset of this run has begun"), "{exit} {tail}");
-    std::fs::remove_file(host.paths.reset_record()).unwrap();
-    let (exit, tail) = host.try_apply(&move_aside(&host), 4);
-    assert!(exit != 0 && tail.contains("reset-flag exists"), "{exit} {tail}");
-    assert!(host.survey().etcd_member);
-}
-
-#[test]
 fn the_server_override_is_written() {
     check(&Case {
         prepare: |host| {
@@ -367,73 +268,6 @@ fn the_server_override_is_written() {
 }
 
 #[test]
-fn a_reset_restores_exactly_the_snapshot_and_is_proved_by_its_log() {
-    check(&Case {
-        prepare: |host| {
-            stopped_server(host);
-            host.apply(&move_aside(host), 9);
-        },
-        change: reset,
-        goal: |host| {
-            let state = host.survey().reset.unwrap();
-            assert!(state.proved && !state.started_since && state.run == run().as_str());
-            assert_eq!(state.sha256, sha256(&etcd_snapshot(1)));
-            assert_eq!(std::fs::read(data(host, "server/db/etcd/member/db")).unwrap(), etcd_snapshot(1));
-            let asked = host.log().into_iter().rfind(|line| line.starts_with("server --cluster-reset")).unwrap();
-            for flag in [
-                "--etcd-s3=false",
-                "--etcd-disable-snapshots=false",
-                "--etcd-arg=advertise-client-urls=https://127.0.0.1:2379",
-            ] {
-                assert!(asked.contains(flag), "{asked}");
-            }
-        },
-    });
-}
-
-#[test]
-fn a_reset_that_exits_0_without_the_proof_fails_and_the_node_is_not_started_after_it() {
-    let host = Bench::new();
-    stopped_server(&host);
-    host.write(&host.world("reset_fails"), "");
-    let (exit, tail) = host.try_apply(&reset(&host), 1);
-    assert!(exit != 0 && tail.contains("level=fatal"), "{exit} {tail}");
-    assert!(!host.survey().reset.unwrap().proved);
-    let (exit, tail) = host.try_apply(&Change::StartUnit, 2);
-    assert!(exit != 0 && tail.contains("has not succeeded"), "{exit} {tail}");
-    assert_eq!(host.survey().unit, "inactive");
-}
-
-#[test]
-fn a_reset_is_refused_after_the_node_was_started_and_so_is_moving_back() {
-    let host = Bench::new();
-    stopped_server(&host);
-    host.apply(&move_aside(&host), 1);
-    host.apply(&reset(&host), 2);
-    // What a normal start does once its API is up.
-    std::fs::remove_file(host.paths.reset_flag()).unwrap();
-    host.write(&data(&host, "server/db/etcd/member/db"), "writes since the restore");
-    assert!(host.survey().reset.unwrap().started_since);
-    for change in [reset(&host), move_back(&host)] {
-        let (exit, tail) = host.try_apply(&change, if change == reset(&host) { 3 } else { 4 });
-        assert!(exit != 0 && tail.contains("lose what was written since"), "{exit} {tail}");
-    }
-    assert_eq!(host.read(&data(&host, "server/db/etcd/member/db")), "writes since the restore");
-}
-
-#[test]
-fn a_reset_refuses_a_compressed_or_wrong_snapshot_before_anything_moves() {
-    let host = Bench::new();
-    stopped_server(&host);
-    let zip = Change::ClusterReset { snapshot: host.world("snapshot.zip"), sha256: String::new() };
-    assert!(host.try_apply(&zip, 1).1.contains("k3s#14526"));
-    let wrong = Change::ClusterReset { snapshot: host.world("snapshot"), sha256: sha256(b"another") };
-    assert!(host.try_apply(&wrong, 2).1.contains("does not have the digest"));
-    assert_eq!(host.read(&data(&host, "server/db/etcd/member/db")), "newer data");
-    assert!(host.survey().reset.is_none());
-}
-
-#[test]
 fn a_unit_is_started_without_blocking() {
     fn goal(host: &Bench) {
         assert_eq!(host.survey().unit, "active");
@@ -442,21 +276,6 @@ fn a_unit_is_started_without_blocking() {
     }
     check(&Case { prepare: nothing, change: |_| Change::StartUnit, goal });
     check(&Case { prepare: nothing, change: |_| Change::RestartUnit, goal });
-}
-
-#[test]
-fn a_start_that_the_hold_would_skip_or_that_would_found_an_empty_cluster_is_refused() {
-    let host = Bench::new();
-    stopped_server(&host);
-    host.apply(&Change::Hold, 1);
-    assert!(host.try_apply(&Change::StartUnit, 2).1.contains("hold is still on"));
-    host.apply(&Change::ReleaseHold, 3);
-    host.apply(&move_aside(&host), 4);
-    assert!(host.try_apply(&Change::StartUnit, 5).1.contains("empty cluster"));
-    host.apply(&Change::PointAt { server: None }, 6);
-    assert!(host.try_apply(&Change::StartUnit, 7).1.contains("empty cluster"));
-    host.apply(&Change::PointAt { server: Some("https://10.0.0.10:9345".to_owned()) }, 8);
-    host.apply(&Change::StartUnit, 9);
 }
 
 #[test]

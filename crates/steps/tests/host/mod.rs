@@ -3,3 +3,5 @@ mod changes;
 mod looks;
 mod orders;
 mod quoting;
+mod restores;
+mod stand_ins;

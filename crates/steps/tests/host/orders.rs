@@ -73,6 +73,27 @@ fn an_order_that_was_placed_before_is_answered_from_its_receipt() {
 }
 
 #[test]
+fn an_order_that_has_ended_is_finished_even_while_systemd_still_knows_its_unit() {
+    let host = Bench::new();
+    host.take(claim(7));
+    let order = order(count(&host), 1);
+    host.place(&order);
+    host.write(&host.world(&format!("units/{}", order.unit)), "deactivating");
+    assert!(matches!(receipt(&host, &order), ReceiptAnswer::Finished { exit: 0, .. }));
+}
+
+#[test]
+fn a_staged_script_that_is_started_a_second_time_does_nothing() {
+    let host = Bench::new();
+    host.take(claim(7));
+    let order = order(count(&host), 1);
+    host.place(&order);
+    let staged = host.read(&format!("{}/script", host.paths.receipt(&order.run, &order.instance, 1)));
+    assert_eq!(host.sh(&staged).exit, 0);
+    assert_eq!(host.read(&host.world("runs")), "once\n");
+}
+
+#[test]
 fn of_ten_that_place_the_same_order_at_once_one_runs_it() {
     let host = Bench::new();
     host.write(&host.world("background"), "");
@@ -94,10 +115,7 @@ fn an_order_under_way_is_running_and_is_stopped_by_nobody() {
     let host = Bench::new();
     host.write(&host.world("background"), "");
     host.take(claim(7));
-    let (gate, done) = (host.world("gate"), host.world("done"));
-    for fifo in [&gate, &done] {
-        assert!(std::process::Command::new("mkfifo").arg(fifo).status().unwrap().success());
-    }
+    let (gate, done) = (host.fifo("gate"), host.fifo("done"));
     // Reading a fifo waits for its writer: the script goes on when the test says so, and the test when it is done.
     let order = order(Change::Script { script: format!("cat '{gate}' > /dev/null; echo x > '{done}'") }, 1);
     assert_eq!(host.place(&order), ReceiptAnswer::Running);

@@ -70,8 +70,9 @@ reset_state() {
 		return 0
 	}
 	proved=false since=false
-	if reset_proved; then proved=true; fi
-	if reset_started_since; then since=true; fi
+	# Its text is in the log a moment before the process is gone.
+	if reset_proved && ! alive "$reset_unit"; then proved=true; fi
+	if [ "$proved" = true ] && reset_started_since; then since=true; fi
 	printf '{"run":"%s","sha256":"%s","proved":%s,"started_since":%s}' \
 		"$(printf %s "$reset_run" | clean)" "$(printf %s "$reset_sha256" | clean)" "$proved" "$since"
 }

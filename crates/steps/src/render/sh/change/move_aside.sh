@@ -1,11 +1,18 @@
 
+# They gather under another name first: the name that says that they are aside appears when all of them are.
 move_charts() {
+	gathering=$manifests_aside
+	if [ ! -e "$gathering" ]; then gathering=$manifests_aside.part; fi
 	for chart in "$manifests"/rke2-*.yaml; do
 		[ -e "$chart" ] || continue
-		mkdir -p "$manifests_aside"
-		move_away "$chart" "$manifests_aside/${chart##*/}"
+		mkdir -p "$gathering"
+		move_away "$chart" "$gathering/${chart##*/}"
 	done
-	flush "$manifests" "$manifests_aside"
+	if [ -e "$manifests_aside.part" ] && [ ! -e "$manifests_aside" ]; then
+		flush "$manifests_aside.part"
+		mv -T "$manifests_aside.part" "$manifests_aside"
+		flush "${manifests%/*}"
+	fi
 }
 
 any_there() {

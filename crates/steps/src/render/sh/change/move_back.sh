@@ -8,19 +8,22 @@ return_part() {
 	echo "moved $2 back"
 }
 
+# Also those of a move that was cut off.
 return_charts() {
-	for chart in "$manifests_aside"/rke2-*.yaml; do
-		[ -e "$chart" ] || continue
-		mkdir -p "$manifests"
-		mv -f "$chart" "$manifests/${chart##*/}"
+	for gathered in "$manifests_aside" "$manifests_aside.part"; do
+		for chart in "$gathered"/rke2-*.yaml; do
+			[ -e "$chart" ] || continue
+			mkdir -p "$manifests"
+			mv -f "$chart" "$manifests/${chart##*/}"
+		done
+		rmdir "$gathered" 2>/dev/null || :
 	done
-	flush "$manifests" "$manifests_aside"
-	rmdir "$manifests_aside" 2>/dev/null || :
+	if [ -d "$manifests" ]; then flush "$manifests" "${manifests%/*}"; fi
 }
 
 any_aside() {
 	{ has_part etcd && [ -e "$etcd_aside" ]; } || { has_part tls && [ -e "$tls_aside" ]; } ||
-		{ has_part cred && [ -e "$cred_aside" ]; } || { has_part charts && [ -e "$manifests_aside" ]; }
+		{ has_part cred && [ -e "$cred_aside" ]; } || { has_part charts && { [ -e "$manifests_aside" ] || [ -e "$manifests_aside.part" ]; }; }
 }
 
 #: guard
@@ -41,7 +44,7 @@ if has_part tls; then return_part "$tls" "$tls_aside"; fi
 #: return-cred
 if has_part cred; then return_part "$cred" "$cred_aside"; fi
 #: return-charts
-if has_part charts && [ -d "$manifests_aside" ]; then return_charts; fi
+if has_part charts; then return_charts; fi
 #: clear-reset-flag
 read_reset "$reset_record.undone"
 if has_part etcd && [ "$reset_run" = "$run" ]; then

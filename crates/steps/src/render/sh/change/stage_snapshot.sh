@@ -22,6 +22,7 @@ fi
 [ "$(digest <"$file")" = "$sha256" ] || die "$file does not have the digest $sha256"
 #: unpack
 mkdir -p "${to%/*}"
+rm -f "$to.of"
 case $file in
 *.zip) inflate "$file" >"$to.part" ;;
 *) cp "$file" "$to.part" ;;
@@ -30,6 +31,5 @@ esac
 trailer_fits "$to.part" || die "$file is not a whole etcd snapshot: its trailer does not fit"
 flush "$to.part"
 #: publish
-printf '%s\n' "$sha256" | durable "$to.of"
 mv -f "$to.part" "$to"
-flush "${to%/*}"
+printf '%s\n' "$sha256" | durable "$to.of"

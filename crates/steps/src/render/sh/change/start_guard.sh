@@ -9,6 +9,7 @@ refuse_harmful_start() {
 	if [ -e "$hold" ] && [ -e "$drop_in" ]; then die "the hold is still on: systemd would skip the start without a word"; fi
 	[ "$role" = server ] || return 0
 	read_reset "$reset_record"
+	if [ -n "$reset_unit" ] && alive "$reset_unit"; then die "the cluster-reset still runs as $reset_unit"; fi
 	if [ "$reset_run" = "$run" ] && ! reset_proved; then
 		die "the cluster-reset of this run has not succeeded: see $reset_log"
 	fi

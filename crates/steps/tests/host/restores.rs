@@ -1,0 +1,247 @@
+//! What a restore does to a server's data: moving aside and back, the reset, and what is refused.
+
+use rke2flow_steps::answer::ReceiptAnswer;
+use rke2flow_steps::command::{Change, NodePart};
+
+use super::bench::{Bench, claim, etcd_snapshot, order, run, sha256};
+use super::changes::{Case, check};
+
+fn data(host: &Bench, below: &str) -> String {
+    format!("{}/{below}", host.paths.data)
+}
+
+/// A server with a database, certificates and charts, stopped.
+fn stopped_server(host: &Bench) {
+    for (file, text) in [
+        ("server/db/etcd/name", "server-0"),
+        ("server/db/etcd/member/db", "newer data"),
+        ("server/db/snapshots/kept", "a snapshot"),
+        ("server/tls/server-ca.crt", "newer certificate"),
+        ("server/cred/passwd", "newer"),
+        ("server/token", "K10abc::server:x"),
+        ("server/manifests/rke2-coredns.yaml", "newer chart"),
+        ("server/manifests/own.yaml", "a person's"),
+    ] {
+        host.write(&data(host, file), text);
+    }
+    host.write(&host.world("snapshot"), etcd_snapshot(1));
+}
+
+fn reset(host: &Bench) -> Change {
+    Change::ClusterReset { snapshot: host.world("snapshot"), sha256: sha256(&etcd_snapshot(1)) }
+}
+
+const ALL_PARTS: [NodePart; 4] = [NodePart::Etcd, NodePart::Tls, NodePart::Cred, NodePart::ShippedCharts];
+
+fn move_aside(_: &Bench) -> Change {
+    Change::MoveAside { parts: ALL_PARTS.to_vec() }
+}
+
+fn move_back(_: &Bench) -> Change {
+    Change::MoveBack { parts: ALL_PARTS.to_vec() }
+}
+
+#[test]
+fn parts_move_aside_and_the_token_and_the_snapshots_stay() {
+    check(&Case {
+        prepare: stopped_server,
+        change: move_aside,
+        goal: |host| {
+            let survey = host.survey();
+            assert!(!survey.etcd_name && !survey.etcd_member && !survey.tls && !survey.cred);
+            assert_eq!((survey.shipped_charts, survey.aside.len()), (0, 4));
+            for kept in ["server/token", "server/db/snapshots/kept", "server/manifests/own.yaml"] {
+                assert!(host.exists(&data(host, kept)), "{kept} is gone");
+            }
+        },
+    });
+}
+
+#[test]
+fn charts_whose_move_was_cut_off_half_way_are_not_called_aside_until_all_are() {
+    let host = Bench::new();
+    stopped_server(&host);
+    let aside = host.paths.aside(NodePart::ShippedCharts, &run());
+    host.write(&format!("{aside}.part/rke2-canal.yaml"), "moved before the cut");
+    assert!(host.survey().aside.iter().all(|name| !aside.ends_with(name.as_str())));
+    host.apply(&move_aside(&host), 1);
+    assert!(host.exists(&format!("{aside}/rke2-canal.yaml")) && host.exists(&format!("{aside}/rke2-coredns.yaml")));
+    host.apply(&move_back(&host), 2);
+    assert_eq!((host.survey().shipped_charts, host.survey().aside.len()), (2, 0));
+}
+
+#[test]
+fn what_comes_after_the_original_is_kept_beside_it() {
+    let host = Bench::new();
+    stopped_server(&host);
+    host.apply(&move_aside(&host), 1);
+    host.write(&data(&host, "server/db/etcd/name"), "half a join");
+    host.apply(&move_aside(&host), 2);
+    let aside = host.paths.aside(NodePart::Etcd, &run());
+    assert_eq!(host.read(&format!("{aside}/member/db")), "newer data");
+    assert_eq!(host.read(&format!("{aside}.2/name")), "half a join");
+}
+
+#[test]
+fn a_reset_is_proved_only_when_it_is_over_and_the_node_does_not_start_before() {
+    let host = Bench::new();
+    stopped_server(&host);
+    host.apply(&reset(&host), 1);
+    let unit = host.world(&format!("units/{}", order(Change::Hold, 1).unit));
+    host.write(&unit, "active");
+    assert!(!host.survey().reset.unwrap().proved);
+    assert!(host.try_apply(&Change::StartUnit, 2).1.contains("still runs"));
+    std::fs::remove_file(unit).unwrap();
+    assert!(host.survey().reset.unwrap().proved);
+    host.apply(&Change::StartUnit, 3);
+}
+
+#[test]
+fn a_reset_that_hangs_is_stopped_with_all_it_started_before_the_next_one_begins() {
+    let host = Bench::new();
+    stopped_server(&host);
+    host.write(&host.world("background"), "");
+    host.write(&host.world("reset_hangs"), "");
+    let begun = host.fifo("reset_begun");
+    host.take(claim(7));
+    assert_eq!(host.place(&order(reset(&host), 1)), ReceiptAnswer::Running);
+    // The stand-in writes to a fifo when it has begun: reading waits for it.
+    assert_eq!(host.read(&begun), "begun\n");
+    for leftover in ["background", "reset_hangs"] {
+        std::fs::remove_file(host.world(leftover)).unwrap();
+    }
+    host.apply(&reset(&host), 2);
+    let killed = host.log().into_iter().any(|line| line.starts_with("systemctl kill --signal=KILL rke2flow-"));
+    assert!(killed, "{:?}", host.log());
+    assert!(host.survey().reset.unwrap().proved && host.survey().our_units.is_empty());
+}
+
+#[test]
+fn parts_move_back_and_a_reset_that_nothing_followed_is_undone() {
+    fn before(host: &Bench) {
+        stopped_server(host);
+        host.apply(&move_aside(host), 8);
+        host.apply(&reset(host), 9);
+    }
+    check(&Case {
+        prepare: before,
+        change: move_back,
+        goal: |host| {
+            let survey = host.survey();
+            assert!(!survey.reset_flag && survey.reset.is_none() && survey.shipped_charts == 1, "{survey:?}");
+            assert_eq!(host.read(&data(host, "server/db/etcd/member/db")), "newer data");
+            assert_eq!(host.read(&data(host, "server/tls/server-ca.crt")), "newer certificate");
+        },
+    });
+}
+
+#[test]
+fn nothing_moves_below_a_node_that_lives() {
+    let host = Bench::new();
+    stopped_server(&host);
+    let before = host.state_of_the_world();
+    {
+        let _shim = host.shim(false);
+        assert_ne!(host.try_apply(&move_aside(&host), 1).0, 0);
+    }
+    host.write(&host.world("units/rke2-server"), "activating");
+    assert_ne!(host.try_apply(&move_aside(&host), 2).0, 0);
+    assert_eq!(host.survey().aside, Vec::<String>::new());
+    assert_eq!(host.read(&data(&host, "server/db/etcd/name")), before["/da'ta dir/rke2/server/db/etcd/name"]);
+}
+
+#[test]
+fn etcd_never_moves_again_once_the_reset_has_begun() {
+    let host = Bench::new();
+    stopped_server(&host);
+    host.apply(&move_aside(&host), 1);
+    host.apply(&reset(&host), 2);
+    let (exit, tail) = host.try_apply(&move_aside(&host), 3);
+    assert!(exit != 0 && tail.contains("cluster-reset of this run has begun"), "{exit} {tail}");
+    std::fs::remove_file(host.paths.reset_record()).unwrap();
+    let (exit, tail) = host.try_apply(&move_aside(&host), 4);
+    assert!(exit != 0 && tail.contains("reset-flag exists"), "{exit} {tail}");
+    assert!(host.survey().etcd_member);
+}
+
+#[test]
+fn a_reset_restores_exactly_the_snapshot_and_is_proved_by_its_log() {
+    check(&Case {
+        prepare: |host| {
+            stopped_server(host);
+            host.apply(&move_aside(host), 9);
+        },
+        change: reset,
+        goal: |host| {
+            let state = host.survey().reset.unwrap();
+            assert!(state.proved && !state.started_since && state.run == run().as_str());
+            assert_eq!(state.sha256, sha256(&etcd_snapshot(1)));
+            assert_eq!(std::fs::read(data(host, "server/db/etcd/member/db")).unwrap(), etcd_snapshot(1));
+            let asked = host.log().into_iter().rfind(|line| line.starts_with("server --cluster-reset")).unwrap();
+            for flag in [
+                "--etcd-s3=false",
+                "--etcd-disable-snapshots=false",
+                "--etcd-arg=advertise-client-urls=https://127.0.0.1:2379",
+            ] {
+                assert!(asked.contains(flag), "{asked}");
+            }
+        },
+    });
+}
+
+#[test]
+fn a_reset_that_exits_0_without_the_proof_fails_and_the_node_is_not_started_after_it() {
+    let host = Bench::new();
+    stopped_server(&host);
+    host.write(&host.world("reset_fails"), "");
+    let (exit, tail) = host.try_apply(&reset(&host), 1);
+    assert!(exit != 0 && tail.contains("level=fatal") && tail.contains("does not say"), "{exit} {tail}");
+    assert!(!host.survey().reset.unwrap().proved);
+    let (exit, tail) = host.try_apply(&Change::StartUnit, 2);
+    assert!(exit != 0 && tail.contains("has not succeeded"), "{exit} {tail}");
+    assert_eq!(host.survey().unit, "inactive");
+}
+
+#[test]
+fn a_reset_is_refused_after_the_node_was_started_and_so_is_moving_back() {
+    let host = Bench::new();
+    stopped_server(&host);
+    host.apply(&move_aside(&host), 1);
+    host.apply(&reset(&host), 2);
+    // What a normal start does once its API is up.
+    std::fs::remove_file(host.paths.reset_flag()).unwrap();
+    host.write(&data(&host, "server/db/etcd/member/db"), "writes since the restore");
+    assert!(host.survey().reset.unwrap().started_since);
+    for change in [reset(&host), move_back(&host)] {
+        let (exit, tail) = host.try_apply(&change, if change == reset(&host) { 3 } else { 4 });
+        assert!(exit != 0 && tail.contains("lose what was written since"), "{exit} {tail}");
+    }
+    assert_eq!(host.read(&data(&host, "server/db/etcd/member/db")), "writes since the restore");
+}
+
+#[test]
+fn a_reset_refuses_a_compressed_or_wrong_snapshot_before_anything_moves() {
+    let host = Bench::new();
+    stopped_server(&host);
+    let zip = Change::ClusterReset { snapshot: host.world("snapshot.zip"), sha256: String::new() };
+    assert!(host.try_apply(&zip, 1).1.contains("k3s#14526"));
+    let wrong = Change::ClusterReset { snapshot: host.world("snapshot"), sha256: sha256(b"another") };
+    assert!(host.try_apply(&wrong, 2).1.contains("does not have the digest"));
+    assert_eq!(host.read(&data(&host, "server/db/etcd/member/db")), "newer data");
+    assert!(host.survey().reset.is_none());
+}
+
+#[test]
+fn a_start_that_the_hold_would_skip_or_that_would_found_an_empty_cluster_is_refused() {
+    let host = Bench::new();
+    stopped_server(&host);
+    host.apply(&Change::Hold, 1);
+    assert!(host.try_apply(&Change::StartUnit, 2).1.contains("hold is still on"));
+    host.apply(&Change::ReleaseHold, 3);
+    host.apply(&move_aside(&host), 4);
+    assert!(host.try_apply(&Change::StartUnit, 5).1.contains("empty cluster"));
+    host.apply(&Change::PointAt { server: None }, 6);
+    assert!(host.try_apply(&Change::StartUnit, 7).1.contains("empty cluster"));
+    host.apply(&Change::PointAt { server: Some("https://10.0.0.10:9345".to_owned()) }, 8);
+    host.apply(&Change::StartUnit, 9);
+}
