@@ -17,7 +17,6 @@ mod reading;
 mod runs;
 mod saved;
 mod screen;
-mod shim_runbooks;
 mod show;
 mod stopping;
 mod superseding;

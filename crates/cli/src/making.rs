@@ -6,6 +6,7 @@ use rke2flow_engine::cluster::{Cluster, ClusterFile};
 use rke2flow_engine::id::HostName;
 use rke2flow_engine::plan::{self, Planned, Request};
 use rke2flow_engine::record::Source;
+use rke2flow_steps::catalogue::StepsCatalogue;
 
 use crate::args::{Global, Making};
 use crate::exit::Problem;
@@ -57,10 +58,9 @@ pub fn make(global: &Global, making: &Making) -> Result<Made, Problem> {
     let found = reading::find_runbook(&making.runbook)?;
     let file = reading::read_cluster(&path)?;
     let cluster = Arc::new(file.cluster.clone());
-    let catalogue = reading::offline_catalogue(cluster.clone());
-    let runbook = reading::read_runbook(&found, &catalogue)?;
+    let runbook = reading::read_runbook(&found)?;
     let request = Request { set: making.set.clone(), lost: making.lost.clone(), limit: making.limit.clone() };
-    let planned = plan::build(&runbook, &cluster, &request, &catalogue).map_err(|problems| {
+    let planned = plan::build(&runbook, &cluster, &request, &StepsCatalogue::offline()).map_err(|problems| {
         Problem::bad_input(format!("cannot plan {} for {}", making.runbook, path.display())).observed(problems)
     })?;
     eprintln!("{}", found.summary());

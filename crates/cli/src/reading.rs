@@ -1,20 +1,13 @@
 //! Reading what people wrote: runbooks, embedded or as files, and cluster files.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use crate::shim_runbooks as runbooks;
-use async_trait::async_trait;
-use rke2flow_engine::cluster::{self, Cluster, ClusterFile};
+use rke2flow_engine::cluster::{self, ClusterFile};
 use rke2flow_engine::diagnostic::{Diagnostic, Diagnostics};
-use rke2flow_engine::id::HostName;
 use rke2flow_engine::runbook::{self, Runbook};
 use rke2flow_engine::source::SourceText;
 use rke2flow_steps::catalogue::{AnyAction, StepsCatalogue};
-use rke2flow_steps::command::Envelope;
-use rke2flow_steps::paths::HostPaths;
-use rke2flow_steps::ports::{Access, AccessError, Http, KubeApi, KubeRequest, KubeResponse, Output, Shell};
-use rke2flow_steps::secret::Redactor;
+use rke2flow_steps::runbooks::{self, Embedded};
 
 use crate::exit::Problem;
 
@@ -45,18 +38,24 @@ pub fn find_runbook(name: &str) -> Result<Found, Problem> {
         let origin = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         return Ok(Found { origin: origin.display().to_string(), source });
     }
-    if let Some(text) = runbooks::embedded(name.strip_suffix(".ron").unwrap_or(name)) {
-        return Ok(Found { origin: EMBEDDED.to_owned(), source: SourceText::new(name, text) });
+    if let Some(embedded) = runbooks::find(name) {
+        return Ok(of_binary(embedded));
     }
-    let known: Vec<&str> = runbooks::all().iter().map(|runbook| runbook.name).collect();
-    let problem = Diagnostic::error(format!("there is no file and no embedded runbook `{name}`"))
-        .meant(name, known.iter().copied());
+    let known = runbooks::RUNBOOKS.iter().map(|embedded| embedded.name);
+    let problem = Diagnostic::error(format!("there is no file and no embedded runbook `{name}`")).meant(name, known);
     Err(unreadable(name, &Diagnostics::from(problem)).next("rke2flow runbooks"))
 }
 
+/// The text of an embedded runbook.
+pub fn of_binary(embedded: &Embedded) -> Found {
+    let source = SourceText::new(format!("{}.ron", embedded.name), embedded.text);
+    Found { origin: EMBEDDED.to_owned(), source }
+}
+
 /// Reads and checks a runbook.
-pub fn read_runbook(found: &Found, catalogue: &StepsCatalogue) -> Result<Runbook<AnyAction>, Problem> {
-    runbook::parse(found.source.clone(), catalogue).map_err(|found_wrong| unreadable(found.source.name(), &found_wrong))
+pub fn read_runbook(found: &Found) -> Result<Runbook<AnyAction>, Problem> {
+    runbook::parse(found.source.clone(), &StepsCatalogue::offline())
+        .map_err(|found_wrong| unreadable(found.source.name(), &found_wrong))
 }
 
 /// Reads and checks a cluster file.
@@ -66,46 +65,4 @@ pub fn read_cluster(path: &Path) -> Result<ClusterFile, Problem> {
 
 fn unreadable(name: &str, found_wrong: &Diagnostics) -> Problem {
     Problem::bad_input(format!("cannot use {name}")).observed(found_wrong)
-}
-
-/// The catalogue with nothing behind it: for checking and rendering without a connection.
-pub fn offline_catalogue(cluster: Arc<Cluster>) -> StepsCatalogue {
-    let nothing = Arc::new(Offline);
-    StepsCatalogue::new(Access {
-        paths: HostPaths::of(&cluster),
-        cluster,
-        shell: nothing.clone(),
-        kube: nothing.clone(),
-        bucket: None,
-        http: nothing,
-        redactor: Redactor::default(),
-    })
-}
-
-/// Ports of a command that connects to nothing.
-struct Offline;
-
-fn offline(whom: &str) -> AccessError {
-    AccessError::Unreachable { whom: whom.to_owned(), why: "this command works offline".to_owned() }
-}
-
-#[async_trait]
-impl Shell for Offline {
-    async fn run(&self, host: &HostName, _envelope: &Envelope) -> Result<Output, AccessError> {
-        Err(offline(host.as_str()))
-    }
-}
-
-#[async_trait]
-impl KubeApi for Offline {
-    async fn call(&self, _server: Option<&HostName>, _request: &KubeRequest) -> Result<KubeResponse, AccessError> {
-        Err(offline("the Kubernetes API"))
-    }
-}
-
-#[async_trait]
-impl Http for Offline {
-    async fn get(&self, url: &str) -> Result<(u16, String), AccessError> {
-        Err(offline(url))
-    }
 }

@@ -14,7 +14,7 @@ use crate::probing::{self, Finding, Verdict};
 use crate::saved::SavedPlan;
 use crate::show::Colour;
 use crate::show::dry_run;
-use crate::{reading, world};
+use crate::world;
 
 /// Shows the plan, after a look at the world unless `--offline`.
 pub fn plan(global: &Global, args: &PlanArgs) -> Outcome {
@@ -22,8 +22,7 @@ pub fn plan(global: &Global, args: &PlanArgs) -> Outcome {
         return Err(Problem::bad_input("a plan has no markdown form").next("rke2flow plan … -o text|json|dot"));
     }
     let made = making::make(global, &args.making)?;
-    let forecast = Forecast::of(&made.planned.plan, &reading::offline_catalogue(made.cluster.clone()))
-        .expect("planning refuses cycles");
+    let forecast = Forecast::of(&made.planned.plan, &StepsCatalogue::offline()).expect("planning refuses cycles");
     if args.offline {
         show_unprobed(global, &made, &forecast);
         return save(args.out.as_deref(), &made, Vec::new());

@@ -1,11 +1,11 @@
 //! `runbooks`: what is embedded in this binary.
 
-use crate::shim_runbooks as embedded;
+use rke2flow_steps::runbooks::RUNBOOKS;
 use serde_json::json;
 
 use super::{print, print_json};
 use crate::args::{Global, Output, RunbooksArgs};
-use crate::exit::{Exit, Outcome};
+use crate::exit::{Exit, Outcome, Problem};
 use crate::{reading, show};
 
 /// Lists the embedded runbooks, or prints the text of one.
@@ -14,12 +14,16 @@ pub fn runbooks(global: &Global, args: &RunbooksArgs) -> Outcome {
         print(reading::find_runbook(name)?.source.text());
         return Ok(Exit::Done);
     }
+    let about = RUNBOOKS.iter().map(|embedded| {
+        let runbook = reading::read_runbook(&reading::of_binary(embedded))?;
+        Ok((embedded.name, runbook.about))
+    });
+    let list = about.collect::<Result<Vec<(&str, String)>, Problem>>()?;
     if global.output == Output::Json {
-        let list: Vec<_> = embedded::all().iter().map(|book| json!({"name": book.name, "about": book.about})).collect();
+        let list: Vec<_> = list.iter().map(|(name, about)| json!({"name": name, "about": about})).collect();
         print_json(&json!({"schema": "rke2flow.dev/runbooks/v1", "runbooks": list}));
         return Ok(Exit::Done);
     }
-    let rows = embedded::all().iter().map(|book| vec![book.name.to_owned(), book.about.to_owned()]);
-    print(&show::table(&["NAME", "ABOUT"], rows));
+    print(&show::table(&["NAME", "ABOUT"], list.into_iter().map(|(name, about)| vec![name.to_owned(), about])));
     Ok(Exit::Done)
 }

@@ -131,7 +131,7 @@ pub fn watch(global: &Global, args: &RunArg) -> Outcome {
     };
     seen.records.iter().for_each(&mut show);
     let mut shown = seen.replayed.state.closed().is_some();
-    let mut known = seen.records.len() as u64;
+    let mut known = Known { records: seen.records.len() as u64, bytes: 0 };
     block_on(async {
         let clock = Clock::real();
         while !shown {
@@ -149,12 +149,23 @@ pub fn watch(global: &Global, args: &RunArg) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// Shows what is new; says whether the run is closed.
-fn follow(directory: &RunDirectory, known: &mut u64, show: &mut dyn FnMut(&Record)) -> Result<bool, Problem> {
+/// How far a journal has been shown.
+struct Known {
+    records: u64,
+    bytes: u64,
+}
+
+/// Shows what is new; says whether the run is closed. A journal that has not grown is not read again.
+fn follow(directory: &RunDirectory, known: &mut Known, show: &mut dyn FnMut(&Record)) -> Result<bool, Problem> {
+    let bytes = std::fs::metadata(directory.journal()).map(|file| file.len()).unwrap_or_default();
+    if bytes == known.bytes {
+        return Ok(false);
+    }
+    known.bytes = bytes;
     let mut closed = false;
     journal::read(directory.path(), &mut |record| {
-        if record.seq >= *known {
-            *known = record.seq + 1;
+        if record.seq >= known.records {
+            known.records = record.seq + 1;
             closed |= matches!(record.event, Event::RunClosed { .. });
             show(&record);
         }

@@ -1,9 +1,6 @@
 //! `validate`: whether runbooks and cluster files are right, without a cluster.
 
 use std::path::Path;
-use std::sync::Arc;
-
-use rke2flow_engine::cluster;
 
 use crate::args::ValidateArgs;
 use crate::exit::{Exit, Outcome, Problem};
@@ -37,8 +34,7 @@ fn check(name: &str) -> Result<String, Problem> {
         let (servers, agents) = (file.cluster.servers().count(), file.cluster.agents().count());
         return Ok(format!("cluster {}, {servers} servers, {agents} agents", file.cluster.name));
     }
-    let catalogue = reading::offline_catalogue(Arc::new(nowhere()));
-    let runbook = reading::read_runbook(&found, &catalogue)?;
+    let runbook = reading::read_runbook(&found)?;
     Ok(format!("runbook {}, {} phases, {} steps", *runbook.name, runbook.phases.len(), runbook.steps.len()))
 }
 
@@ -48,11 +44,4 @@ fn is_cluster_file(found: &Found) -> bool {
     let text: String = found.source.text().lines().map(code).collect();
     let has = |word: &str| text.contains(word);
     has("hosts:") && !has("Runbook(") && !has("steps:") || has("Cluster(")
-}
-
-/// A cluster without hosts, for the catalogue of a check that reaches none.
-fn nowhere() -> cluster::Cluster {
-    let text = r#"(format: 1, name: "none", hosts: [(name: "none", address: "192.0.2.1", role: Server)])"#;
-    let source = rke2flow_engine::source::SourceText::new("none", text);
-    cluster::parse(source, Path::new("/")).expect("the text above is a cluster file").cluster
 }

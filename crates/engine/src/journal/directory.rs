@@ -3,6 +3,7 @@
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::JournalError;
 use crate::id::RunId;
@@ -69,7 +70,7 @@ impl RunDirectory {
         let doing = || format!("locking {}", path.display());
         let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = open.map_err(JournalError::io(doing()))?;
-        match file.try_lock() {
+        match lock_past_readers(&file) {
             Ok(()) => Ok(RunLock(file)),
             Err(TryLockError::WouldBlock) => {
                 let run = self.0.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -84,6 +85,21 @@ impl RunDirectory {
         let Ok(file) = File::open(self.0.join("lock")) else { return false };
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
     }
+}
+
+/// How often the lock is tried, and how long is waited in between: [`RunDirectory::is_running`] has it for an instant,
+/// and a `status` or `watch` that looks just then must not refuse an engine.
+const LOCK_TRIES: u32 = 10;
+const LOCK_TRY_EVERY: Duration = Duration::from_millis(10);
+
+fn lock_past_readers(file: &File) -> Result<(), TryLockError> {
+    for _ in 1..LOCK_TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_TRY_EVERY),
+            decided => return decided,
+        }
+    }
+    file.try_lock()
 }
 
 fn make(path: &Path, with_parents: bool) -> std::io::Result<()> {

@@ -1,0 +1,10 @@
+//! End-to-end tests: the binary `rke2flow` from the outside, on simulated clusters where one is needed.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
+
+mod bad_input;
+mod collector;
+mod command_line;
+mod runs;
+mod scenario;
+mod traces;
