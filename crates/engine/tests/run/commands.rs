@@ -1,1 +1,143 @@
-//! commands
+//! What people ask of a run while it runs, and while it does not.
+
+use std::time::Duration;
+
+use rke2flow_engine::id::InstanceId;
+use rke2flow_engine::inbox::Inbox;
+use rke2flow_engine::plan::StepPlan;
+use rke2flow_engine::record::{Cause, Command, Event, Record, Verdict};
+use rke2flow_engine::run::{Observer, Outcome};
+use rke2flow_engine::state::State;
+use serde_json::json;
+use std::sync::{Arc, Mutex};
+
+use crate::world::{Scenario, act, after, doing, failed, plan, step};
+
+fn bob() -> String {
+    "bob".to_owned()
+}
+
+fn slow(id: &str) -> StepPlan {
+    doing(step(id), vec![act("Make", json!({"mark": id, "takes": 10}))])
+}
+
+fn broken(id: &str) -> StepPlan {
+    doing(step(id), vec![act("Make", json!({"mark": id, "fails": 1, "class": "Permanent"}))])
+}
+
+struct Post {
+    _directory: tempfile::TempDir,
+    inbox: Inbox,
+    sent: std::cell::Cell<i64>,
+}
+
+impl Post {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self { inbox: Inbox::at(directory.path()), _directory: directory, sent: 0.into() }
+    }
+
+    fn send(&self, command: Command) {
+        self.sent.set(self.sent.get() + 1);
+        self.inbox.send(&command, jiff::Timestamp::from_second(self.sent.get()).unwrap()).unwrap();
+    }
+}
+
+#[derive(Clone, Default)]
+struct Notices(Arc<Mutex<Vec<String>>>);
+
+impl Observer for Notices {
+    fn record(&mut self, _record: &Record, _state: &State) {}
+
+    fn hint(&mut self, _instance: &InstanceId, _hint: &str) {}
+
+    fn notice(&mut self, text: &str) {
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_lets_what_runs_end_and_a_resume_goes_on() {
+    let (scenario, post) = (Scenario::new(), Post::new());
+    let engine = scenario.begin(plan(vec![slow("one"), after(slow("two"), &[0])])).inbox(post.inbox.clone());
+    let running = tokio::spawn(engine.drive());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    post.send(Command::Pause { reason: "lunch".into(), who: bob() });
+    assert_eq!(running.await.unwrap().unwrap(), Outcome::Paused { why: "bob: lunch".into() });
+    assert_eq!(scenario.world.log(), ["one@operator"]);
+    let outcome = scenario.resume().inbox(post.inbox.clone()).drive().await.unwrap();
+    assert_eq!(outcome, Outcome::Closed(Verdict::Succeeded));
+    assert!(scenario.kinds().contains(&"Continued"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_is_taken_back_in_time_changes_nothing() {
+    let (scenario, post) = (Scenario::new(), Post::new());
+    let engine = scenario.begin(plan(vec![slow("one"), after(slow("two"), &[0])])).inbox(post.inbox.clone());
+    let running = tokio::spawn(engine.drive());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    post.send(Command::Pause { reason: String::new(), who: bob() });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    post.send(Command::Continue { who: bob() });
+    assert_eq!(running.await.unwrap().unwrap(), Outcome::Closed(Verdict::Succeeded));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_step_can_be_skipped_and_what_needs_it_goes_on() {
+    let (scenario, post) = (Scenario::new(), Post::new());
+    let steps = vec![broken("bad"), after(step("next"), &[0])];
+    failed(&scenario.drive(plan(steps)).await.unwrap());
+    post.send(Command::Skip { step: "bad".into(), who: bob(), reason: "done by hand".into() });
+    let outcome = scenario.resume().inbox(post.inbox.clone()).drive().await.unwrap();
+    assert_eq!(outcome, Outcome::Closed(Verdict::Succeeded));
+    assert_eq!(scenario.world.log(), ["next@operator"]);
+    let by = scenario.records().into_iter().find_map(|record| match record.event {
+        Event::Skipped { by, why, .. } => Some((by, why)),
+        _ => None,
+    });
+    assert_eq!(by, Some((Cause::Person(bob()), "done by hand".to_owned())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn safety_and_irreversible_steps_are_not_skipped_and_the_person_is_told() {
+    for (safety, irreversible) in [(true, None), (false, Some("no way back".to_owned()))] {
+        let (scenario, post, notices) = (Scenario::new(), Post::new(), Notices::default());
+        let guarded = StepPlan { safety, irreversible, ..step("guarded") };
+        post.send(Command::Skip { step: "guarded".into(), who: bob(), reason: String::new() });
+        post.send(Command::Retry { step: "nowhere".into(), who: bob() });
+        let engine = scenario.begin(plan(vec![guarded])).inbox(post.inbox.clone());
+        engine.gates(rke2flow_engine::run::Gates::Yes).observe(Box::new(notices.clone())).drive().await.unwrap();
+        assert!(scenario.world.has("guarded@operator"));
+        let told = notices.0.lock().unwrap().clone();
+        assert!(told[0].contains("cannot be skipped") && told[1].contains("neither a step"), "{told:?}");
+        assert_eq!(scenario.kinds().iter().filter(|kind| **kind == "CommandReceived").count(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_tries_a_failed_step_again_while_others_run() {
+    let (scenario, post) = (Scenario::new(), Post::new());
+    let engine = scenario.begin(plan(vec![broken("bad"), slow("slow")])).inbox(post.inbox.clone());
+    let running = tokio::spawn(engine.drive());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    post.send(Command::Retry { step: "bad/Make@operator".into(), who: bob() });
+    assert_eq!(running.await.unwrap().unwrap(), Outcome::Closed(Verdict::Succeeded));
+    assert!(scenario.attempts().contains(&"bad/Make@operator 2".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_is_taken_once_even_if_its_file_stays() {
+    let (scenario, post) = (Scenario::new(), Post::new());
+    failed(&scenario.drive(plan(vec![broken("bad"), after(slow("next"), &[0])])).await.unwrap());
+    post.send(Command::Pause { reason: String::new(), who: bob() });
+    let id = post.inbox.look()[0].id.clone();
+    let paused = scenario.resume().inbox(post.inbox.clone()).drive().await.unwrap();
+    assert_eq!(paused, Outcome::Paused { why: "bob".into() });
+    // As if the engine had died between writing it down and removing the file.
+    let again = post
+        .inbox
+        .send(&Command::Pause { reason: String::new(), who: bob() }, jiff::Timestamp::from_second(1).unwrap());
+    assert_eq!(again.unwrap(), id);
+    let outcome = scenario.resume().inbox(post.inbox.clone()).drive().await.unwrap();
+    assert_eq!(outcome, Outcome::Closed(Verdict::Succeeded));
+}

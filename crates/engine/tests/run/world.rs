@@ -30,6 +30,7 @@ struct Happened {
     attempts: BTreeMap<String, u32>,
     together: usize,
     most_together: usize,
+    hopeless: Vec<String>,
 }
 
 impl World {
@@ -39,6 +40,11 @@ impl World {
 
     pub fn mark(&self, mark: &str) {
         *self.0.lock().unwrap().marks.entry(mark.to_owned()).or_default() += 1;
+    }
+
+    /// The mark can never be made.
+    pub fn fail_for_good(&self, mark: &str) {
+        self.0.lock().unwrap().hopeless.push(mark.to_owned());
     }
 
     pub fn has(&self, mark: &str) -> bool {
@@ -137,6 +143,9 @@ impl Action for Mark {
         if self.fields["panics"].as_bool() == Some(true) {
             drop(happened);
             panic!("{} panics, as asked", self.mark);
+        }
+        if happened.hopeless.contains(&self.mark) {
+            return Err(Failure::permanent(format!("{} is hopeless", self.mark)));
         }
         if u64::from(tries) <= self.fields["fails"].as_u64().unwrap_or(0) {
             return Err(self.failure());
