@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::chain::Chain;
 use super::checkpoint::Fed;
@@ -22,7 +24,7 @@ pub struct FileJournal {
     written: u64,
     readiness: Readiness,
     feeder: Option<Feeder>,
-    syncs: u64,
+    syncs: Arc<AtomicU64>,
     notes: Vec<String>,
 }
 
@@ -72,14 +74,14 @@ impl FileJournal {
             written: 0,
             readiness: Readiness::Unread,
             feeder: None,
-            syncs: 0,
+            syncs: Arc::default(),
             notes: Vec::new(),
         }
     }
 
-    /// How often fdatasync was called for records.
-    pub fn syncs(&self) -> u64 {
-        self.syncs
+    /// How often fdatasync was called for records; goes on counting when the journal has a new owner.
+    pub fn syncs(&self) -> Arc<AtomicU64> {
+        self.syncs.clone()
     }
 
     fn writing(&self) -> String {
@@ -183,7 +185,7 @@ impl Journal for FileJournal {
             self.readiness = Readiness::Broken;
             return Err(JournalError::io(self.writing())(error));
         }
-        self.syncs += 1;
+        self.syncs.fetch_add(1, Ordering::Relaxed);
         self.written += self.batch.len() as u64;
         self.batch.clear();
         if let Some(feeder) = &self.feeder {

@@ -205,7 +205,7 @@ impl Timeline {
             }
             None => false,
         });
-        self.pieces.sort_by(|a, b| (a.interval.to, a.interval.from).cmp(&(b.interval.to, b.interval.from)));
+        self.pieces.sort_by_key(|piece| (piece.interval.to, piece.interval.from));
         for piece in self.pieces.iter().filter(|piece| piece.is_attempt() && piece.end != PieceEnd::Interrupted) {
             *self.attempts.entry(piece.step).or_default() += 1;
         }

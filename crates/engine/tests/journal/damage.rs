@@ -22,7 +22,7 @@ impl Disk {
             journal.append(draft(text)).unwrap();
             journal.commit().unwrap();
         }
-        assert_eq!(journal.syncs(), texts.len() as u64);
+        assert_eq!(journal.syncs().load(std::sync::atomic::Ordering::Relaxed), texts.len() as u64);
         Self { _runs: runs, directory }
     }
 

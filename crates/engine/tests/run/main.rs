@@ -1,4 +1,5 @@
 //! The run loop, seen from outside: plans of toy actions, journals in memory, paused time.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod closing;
 mod commands;
@@ -6,6 +7,7 @@ mod crash;
 mod failures;
 mod gates;
 mod order;
+mod property;
 mod report;
 mod sequences;
 mod stops;

@@ -1,0 +1,48 @@
+//! No-op steps through the whole engine, onto the disk.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use rke2flow_engine::clock::Clock;
+use rke2flow_engine::journal::{FileJournal, RunDirectory};
+use rke2flow_engine::record::Verdict;
+use rke2flow_engine::run::{Engine, NewRun, Outcome, Run};
+
+use super::Figures;
+use super::world::{World, chain};
+
+pub fn sequential(directory: &Path, steps: usize, threads: usize) -> Figures {
+    measure(directory, chain(&format!("sequential-{threads}"), steps, 0), steps, threads)
+}
+
+pub fn parallel(directory: &Path, branches: usize, hosts: usize, threads: usize) -> Figures {
+    measure(directory, chain(&format!("parallel-{threads}"), branches, hosts), branches * hosts, threads)
+}
+
+/// Drives a run to its end; 0 threads: on this one.
+pub fn measure(directory: &Path, new: NewRun, steps: usize, threads: usize) -> Figures {
+    let runtime = match threads {
+        0 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        threads => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
+    };
+    let runtime = runtime.expect("a runtime");
+    runtime.block_on(async {
+        let directory = RunDirectory::create(directory, &new.id).expect("a directory");
+        let journal = FileJournal::create(&directory).expect("a journal");
+        let syncs = journal.syncs();
+        let (clock, world) = (Clock::real(), World::default());
+        let run = Run::begin(Box::new(journal), new, &clock).expect("a run");
+        let before = syncs.load(Ordering::Relaxed);
+        let engine = Engine::new(run, Arc::new(world.clone()), clock);
+        let begin = Instant::now();
+        let outcome = tokio::spawn(engine.drive()).await.expect("no panic").expect("a run that ends");
+        let wall = begin.elapsed();
+        assert_eq!(outcome, Outcome::Closed(Verdict::Succeeded));
+        let at = world.applied_at();
+        assert_eq!(at.len(), steps);
+        let each = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        Figures { steps, wall, each, syncs: syncs.load(Ordering::Relaxed) - before }
+    })
+}
