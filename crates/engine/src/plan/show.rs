@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::{Forecast, NeedPlan, Plan, StepPlan};
+use super::{Forecast, NeedPlan, PhaseClock, Plan, StepPlan};
 use crate::cluster::Topology;
 use crate::id::Target;
 
@@ -29,7 +29,11 @@ pub fn text(plan: &Plan, forecast: &Forecast) -> String {
         line(&mut out, format_args!("  {} is declared lost and is in no step", host.name));
     }
     let budget = plan.budget.map(|budget| format!(", budget {budget}")).unwrap_or_default();
-    line(&mut out, format_args!("forecast {}, of it outage {}{budget}", forecast.total, forecast.outage));
+    let outage = match plan.phases.iter().any(|phase| phase.clock == PhaseClock::Outage) {
+        true => format!(", of it outage {}", forecast.outage),
+        false => String::new(),
+    };
+    line(&mut out, format_args!("forecast {}{outage}{budget}", forecast.total));
     let order = plan.graph().map(|graph| graph.order().to_vec()).unwrap_or_default();
     for (index, phase) in plan.phases.iter().enumerate() {
         let steps: Vec<&StepPlan> = order.iter().map(|&step| &plan.steps[step]).filter(|s| s.phase == index).collect();

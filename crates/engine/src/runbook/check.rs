@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::budgets;
 use super::{
     ACTIONS_PER_STEP_MAX, ATTEMPTS_MAX, BACKOFF_MAX, Condition, FORMAT, HostsAtOnce, Need, PHASES_MAX, ParamSpec,
-    PhaseClock, Placed, Problems, Runbook, STEPS_MAX, Selector, Step, TIMEOUT_MAX,
+    PhaseClock, Placed, Problems, Runbook, Selector, Step, TIMEOUT_MAX,
 };
 use crate::action::{ActionInfo, ActionSpec, Catalogue, Place};
 use crate::diagnostic::Diagnostic;
@@ -20,20 +20,13 @@ pub(super) struct Names<'a> {
     pub phases: HashMap<&'a str, usize>,
 }
 
-/// Checks the structure; the graph is `None` when there are too many steps, unknown needs or a cycle.
+/// Checks the structure; the graph is `None` when there are unknown needs or a cycle.
 pub(super) fn structure<A: ActionSpec>(
     runbook: &Runbook<A>,
     catalogue: &dyn Catalogue,
     problems: &mut Problems,
 ) -> Option<StepGraph> {
     check_head(runbook, problems);
-    if runbook.steps.len() > STEPS_MAX {
-        problems.add_whole(Diagnostic::error(format!(
-            "{} steps are more than the {STEPS_MAX} that a runbook may have",
-            runbook.steps.len()
-        )));
-        return None;
-    }
     for (name, param) in &runbook.params {
         check_param(name, param, problems);
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Runbook, check, facts};
+use super::{Runbook, STEPS_MAX, check, facts};
 use crate::action::{ActionSpec, Catalogue};
 use crate::diagnostic::{DIAGNOSTICS_MAX, Diagnostic, Diagnostics};
 use crate::source::{self, Mark, SourceText};
@@ -20,8 +20,12 @@ pub fn parse<A: ActionSpec>(source: SourceText, catalogue: &dyn Catalogue) -> Re
     runbook.source = source;
     runbook.templates = parsed.templates;
     let mut problems = Problems::default();
-    if let Some(graph) = check::structure(&runbook, catalogue, &mut problems) {
-        facts::check(&runbook, &graph, catalogue, &mut problems);
+    if runbook.steps.len() <= STEPS_MAX {
+        let graph = check::structure(&runbook, catalogue, &mut problems);
+        facts::check(&runbook, graph.as_ref(), catalogue, &mut problems);
+    } else {
+        let message = format!("{} steps are more than the {STEPS_MAX} that are possible", runbook.steps.len());
+        problems.add_whole(Diagnostic::error(message));
     }
     let found = problems.locate(&runbook);
     if found.refuse() { Err(found) } else { Ok(runbook) }

@@ -119,7 +119,8 @@ fn a_cycle_is_shown_as_a_path() {
 fn everything_wrong_with_names_is_reported_together_in_the_order_of_the_file() {
     let text = said(
         r#"(id: "first", phase: "prepair", on: All, when: [NonEmpty("too")], do: [Touch(mark: "x")]),
-(id: "first", phase: "prepare", on: All, needs: [All("frist"), SameHost(["other"])], do: [])"#,
+(id: "first", phase: "prepare", on: All, needs: [All("frist"), SameHost(["other"])], do: []),
+(id: "third", phase: "prepare", on: Operator, do: [Touch(mark: "${fact.first.mrak}")])"#,
     );
     insta::assert_snapshot!(text, @r#"
     error: there is no phase `prepair`
@@ -139,29 +140,35 @@ fn everything_wrong_with_names_is_reported_together_in_the_order_of_the_file() {
     error: there are two steps named `first`
      --> toy.ron:7:6
       |
-    7 | (id: "first", phase: "prepare", on: All, needs: [All("frist"), SameHost(["other"])], do: [])
+    7 | (id: "first", phase: "prepare", on: All, needs: [All("frist"), SameHost(["other"])], do: []),
       |      ^^^^^^^
 
     error: step `first` has nothing to do
      --> toy.ron:7:6
       |
-    7 | (id: "first", phase: "prepare", on: All, needs: [All("frist"), SameHost(["other"])], do: [])
+    7 | (id: "first", phase: "prepare", on: All, needs: [All("frist"), SameHost(["other"])], do: []),
       |      ^^^^^^^
       = help: name an action in `do`
 
     error: step `first` needs `frist`, but there is no such step
      --> toy.ron:7:54
       |
-    7 | (id: "first", phase: "prepare", on: All, needs: [All("frist"), SameHost(["other"])], do: [])
+    7 | (id: "first", phase: "prepare", on: All, needs: [All("frist"), SameHost(["other"])], do: []),
       |                                                      ^^^^^^^
       = help: did you mean `first`?
 
     error: step `first` needs `other`, but there is no such step
      --> toy.ron:7:74
       |
-    7 | (id: "first", phase: "prepare", on: All, needs: [All("frist"), SameHost(["other"])], do: [])
+    7 | (id: "first", phase: "prepare", on: All, needs: [All("frist"), SameHost(["other"])], do: []),
       |                                                                          ^^^^^^^
-      = help: expected `first`
+      = help: expected `first` or `third`
+
+    error: step `first` leaves no fact `mrak`
+     --> toy.ron:8:64
+      |
+    8 | (id: "third", phase: "prepare", on: Operator, do: [Touch(mark: "${fact.first.mrak}")])
+      |                                                                ^^^^^^^^^^^^^^^^^^^^
     "#);
 }
 
