@@ -7,6 +7,8 @@ mod params;
 mod proof;
 mod resolve;
 mod safety;
+#[cfg(test)]
+mod safety_tests;
 mod show;
 mod targets;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::{Plan, Request, build};
 use crate::cluster::{self, Cluster};
+use crate::id::Target;
 use crate::runbook::{self, Runbook};
 use crate::source::SourceText;
 use crate::testing::{Toy, ToyCatalogue};
@@ -46,4 +47,15 @@ pub fn plan_of(cluster: &Cluster, steps: &str, lost: &[&str]) -> Plan {
 pub fn refusal_of(cluster: &Cluster, params: &str, steps: &str, request: &Request) -> String {
     let refused = build(&runbook_of(params, steps), cluster, request, &ToyCatalogue::default());
     refused.map(|planned| format!("{:?}", planned.plan)).unwrap_err().to_string()
+}
+
+/// The plan of a runbook that is right.
+pub fn planned(cluster: &Cluster, params: &str, steps: &str, request: &Request) -> Plan {
+    let planned = build(&runbook_of(params, steps), cluster, request, &ToyCatalogue::default());
+    planned.unwrap_or_else(|found| panic!("{found}")).plan
+}
+
+/// A step's targets as text.
+pub fn targets(plan: &Plan, step: usize) -> String {
+    plan.steps[step].targets.iter().map(Target::to_string).collect::<Vec<_>>().join(" ")
 }

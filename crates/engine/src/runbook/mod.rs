@@ -22,6 +22,8 @@ use crate::source::{Mark, Marked, SourceText};
 #[cfg(test)]
 mod example;
 #[cfg(test)]
+mod fact_tests;
+#[cfg(test)]
 mod file_tests;
 #[cfg(test)]
 mod tests;
