@@ -167,3 +167,59 @@ fn facts(point: &RecoveryPoint, snapshot: &SnapshotRef) -> Facts {
         .map(|(name, value)| (name.to_owned(), value.into())),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::record_point::RecordPoint;
+    use crate::actions::save_snapshot::SaveSnapshot;
+    use crate::actions::sentinel::{Sentinel, Which};
+    use crate::actions::testing::{OLD, RUN, Scene};
+
+    fn choose(to: &str) -> ChoosePoint {
+        ChoosePoint { to: Param::Known(to.to_owned()), server: Param::default() }
+    }
+
+    async fn recorded() -> Scene {
+        let scene = Scene::new();
+        scene.on("operator", Sentinel { which: Which::Before }).apply().await;
+        scene.on("server-0", SaveSnapshot {}).apply().await;
+        scene.on("server-0", RecordPoint { before_version: Param::default() }).apply().await;
+        scene
+    }
+
+    async fn refused(scene: &Scene, to: &str) -> String {
+        match scene.on("operator", choose(to)).probe().await {
+            Probe::Refused { found, .. } => found,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_point_is_found_by_run_by_file_and_as_the_latest() {
+        let scene = recorded().await;
+        for to in ["latest", RUN, "rke2flow-261122-0300-k7q2-server-0-1795316400"] {
+            let facts = scene.on("operator", choose(to)).satisfied().await;
+            assert_eq!((facts["id"].as_str(), facts["version"].as_str()), (Some(RUN), Some(OLD)), "{to}");
+            assert_eq!(facts["snapshot_host"], "server-0");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn servers_that_lost_their_points_get_them_from_the_bucket() {
+        let scene = recorded().await;
+        scene.change(|state| state.hosts.get_mut("server-0").unwrap().points.clear());
+        scene.on("operator", choose("latest")).satisfied().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_point_is_refused_when_it_is_unknown_damaged_or_of_another_token() {
+        let scene = recorded().await;
+        assert!(refused(&scene, "261101-0000-aaaa").await.contains(RUN));
+        scene.survey("server-0", |survey| survey.token_sha256 = "other".to_owned());
+        assert!(refused(&scene, "latest").await.contains("another one"));
+        scene.change(|state| state.hosts.get_mut("server-0").unwrap().files[0].sha256 = "other".to_owned());
+        assert!(refused(&scene, "latest").await.contains("damaged or another file"));
+        assert!(refused(&Scene::new(), "latest").await.contains("no recovery point at all"));
+    }
+}

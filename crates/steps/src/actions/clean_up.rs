@@ -36,3 +36,19 @@ impl Goal for CleanUp {
         world.order(context, Change::CleanUp).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    #[tokio::test(start_paused = true)]
+    async fn cleaning_up_is_idempotent_and_leaves_nothing() {
+        let scene = Scene::new();
+        scene.survey("server-1", |survey| {
+            (survey.hold, survey.hold_drop_in) = (true, true);
+            survey.server_override = "261101-0000-aaaa https://10.0.0.0:9345".to_owned();
+        });
+        scene.on("server-1", CleanUp {}).idempotent().await;
+    }
+}

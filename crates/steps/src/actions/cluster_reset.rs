@@ -91,3 +91,75 @@ async fn refuse_two_control_planes(world: &World, own: &HostName) -> Result<(), 
         false => Err(Failure::permanent("cannot reset etcd while another server is alive").observed(alive.join("; "))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::{RUN, Scene};
+
+    fn reset() -> ClusterReset {
+        ClusterReset { snapshot: Param::Known("/staged/snapshot".to_owned()), sha256: Param::Known("abc".to_owned()) }
+    }
+
+    fn dead() -> Scene {
+        let scene = Scene::new();
+        scene.kill(&["server-0", "server-1", "server-2"]);
+        scene
+    }
+
+    fn state(proved: bool, started_since: bool) -> Option<ResetState> {
+        Some(ResetState { run: RUN.to_owned(), sha256: "abc".to_owned(), proved, started_since })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reset_is_idempotent_until_the_node_starts() {
+        dead().on("server-0", reset()).idempotent().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reset_is_not_begun_while_another_server_serves() {
+        let scene = dead();
+        scene.survey("server-2", |survey| survey.open_ports = vec![6443]);
+        let failure = scene.on("server-0", reset()).failure_of_apply().await;
+        assert!(failure.observed.contains("server-2 listens on [6443]"), "{failure}");
+        assert_eq!(scene.change(|state| state.hosts["server-0"].survey.reset.clone()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reset_is_not_begun_while_its_own_node_runs() {
+        let scene = dead();
+        scene.survey("server-0", |survey| survey.shims = 3);
+        assert_eq!(scene.on("server-0", reset()).failure_of_apply().await.observed, "3 containers run");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flag_without_the_log_proves_nothing() {
+        let scene = dead();
+        scene.survey("server-0", |survey| {
+            (survey.reset, survey.reset_flag, survey.etcd_member) = (state(false, false), true, true);
+        });
+        assert_eq!(scene.on("server-0", reset()).pending().await, "a reset of this run began and is not proved");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn past_the_start_a_reset_is_done_for_good() {
+        let scene = dead();
+        scene.survey("server-0", |survey| (survey.reset, survey.reset_flag) = (state(true, true), false));
+        scene.on("server-0", reset()).satisfied().await;
+        scene.survey("server-0", |survey| survey.reset = state(false, true));
+        assert!(matches!(scene.on("server-0", reset()).probe().await, Probe::Refused { .. }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reset_of_another_run_or_snapshot_is_not_ours() {
+        let scene = dead();
+        let other = ResetState { run: "261101-0000-aaaa".to_owned(), ..state(true, false).unwrap() };
+        scene.survey("server-0", |survey| {
+            (survey.reset, survey.reset_flag, survey.etcd_member) = (Some(other), true, true);
+        });
+        scene.on("server-0", reset()).pending().await;
+        let other = ResetState { sha256: "other".to_owned(), ..state(true, false).unwrap() };
+        scene.survey("server-0", |survey| survey.reset = Some(other));
+        assert!(matches!(scene.on("server-0", reset()).probe().await, Probe::Refused { .. }));
+    }
+}

@@ -50,3 +50,35 @@ impl Goal for ClusterVersion {
         Ok(unless_missing(left))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::cordon::Cordon;
+    use crate::actions::pause_schedules::PauseSchedules;
+    use crate::actions::testing::{NEW, OLD, Scene};
+    use serde_json::json;
+
+    fn at(version: &str) -> ClusterVersion {
+        ClusterVersion { version: Param::Known(version.to_owned()) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_node_of_another_version_is_enough() {
+        let scene = Scene::new();
+        scene.on("operator", at(OLD)).satisfied().await;
+        scene.edit("/api/v1/nodes/agent-1", |node| node["status"]["nodeInfo"]["kubeletVersion"] = NEW.into());
+        assert_eq!(scene.on("server-0", at(OLD)).pending().await, format!("agent-1 runs {NEW}"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cordon_or_a_fence_that_is_left_is_not_done() {
+        let scene = Scene::new();
+        scene.on("agent-0", Cordon {}).apply().await;
+        assert_eq!(scene.on("operator", at(OLD)).pending().await, "agent-0 is still cordoned by rke2flow");
+        let scene = Scene::new();
+        scene.put("/apis/velero.io/v1/namespaces/velero/schedules/nightly", json!({ "spec": {} }));
+        scene.on("operator", PauseSchedules { wait_for_running: Param::Known(true) }).apply().await;
+        assert_eq!(scene.on("operator", at(OLD)).pending().await, "Schedule nightly is still paused");
+    }
+}

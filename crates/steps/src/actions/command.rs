@@ -38,3 +38,16 @@ impl Goal for Command {
 fn last_line(text: &str) -> &str {
     text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it prints nothing")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_is_done_when_its_own_probe_says_so() {
+        let command =
+            Command { probe: Param::Known("test -e touch".to_owned()), apply: Param::Known("touch".to_owned()) };
+        Scene::new().on("agent-0", command).idempotent().await;
+    }
+}

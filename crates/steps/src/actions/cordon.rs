@@ -50,3 +50,35 @@ pub(crate) async fn node(world: &World, context: &Context) -> Result<Node, Failu
     let found = world.objects().get(&Node::path(host.as_str())).await?;
     found.ok_or_else(|| Failure::transient(format!("the API has no node {host}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    #[tokio::test(start_paused = true)]
+    async fn cordoning_is_idempotent() {
+        Scene::new().on("agent-0", Cordon {}).idempotent().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_a_person_has_cordoned_is_not_marked_as_ours() {
+        let scene = Scene::new();
+        scene.edit("/api/v1/nodes/agent-0", |node| node["spec"]["unschedulable"] = true.into());
+        let bench = scene.on("agent-0", Cordon {});
+        bench.satisfied().await;
+        bench.apply().await;
+        assert!(scene.object("/api/v1/nodes/agent-0").unwrap()["metadata"]["annotations"].is_null());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_whose_claim_is_gone_changes_nothing() {
+        let scene = Scene::new();
+        for host in ["server-0", "server-1", "server-2"] {
+            scene.survey(host, |survey| survey.claim.as_mut().unwrap().claim.number = 4);
+        }
+        let failure = scene.on("agent-0", Cordon {}).failure_of_apply().await;
+        assert_eq!(failure.class, rke2flow_engine::action::FailureClass::Fenced);
+        assert!(scene.change(|state| state.changes.is_empty()));
+    }
+}

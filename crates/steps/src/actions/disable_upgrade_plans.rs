@@ -82,3 +82,37 @@ fn name(plan: &UpgradePlan) -> String {
 fn wait() -> Param<bool> {
     Param::Known(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    const PLAN: &str = "/apis/upgrade.cattle.io/v1/namespaces/system-upgrade/plans/server-plan";
+
+    fn fence() -> DisableUpgradePlans {
+        DisableUpgradePlans { wait_for_running: wait() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fencing_plans_is_idempotent() {
+        let scene = Scene::new();
+        scene.put(PLAN, json!({ "spec": { "nodeSelector": { "matchLabels": { "role": "server" } } } }));
+        let facts = scene.on("operator", fence()).idempotent().await;
+        assert_eq!(facts["plans"], json!(["Plan system-upgrade/server-plan"]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_the_controller_there_is_nothing_to_fence() {
+        Scene::new().on("operator", fence()).satisfied().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plan_that_acts_is_waited_for_unless_its_word_is_old() {
+        let scene = Scene::new();
+        scene.put(PLAN, json!({ "spec": {}, "status": { "applying": ["server-0"] } }));
+        scene.on("operator", fence()).apply().await;
+        assert!(matches!(scene.on("operator", fence()).probe().await, Probe::InProgress(_)));
+        scene.on("operator", DisableUpgradePlans { wait_for_running: Param::Known(false) }).satisfied().await;
+    }
+}

@@ -51,3 +51,21 @@ impl FetchRelease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::{NEW, OLD, Scene};
+
+    #[tokio::test(start_paused = true)]
+    async fn fetching_is_idempotent() {
+        Scene::new().on("agent-0", FetchRelease { version: Param::Known(NEW.to_owned()) }).idempotent().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_version_the_installed_release_is_kept_for_a_way_back() {
+        let scene = Scene::new();
+        scene.on("agent-0", FetchRelease { version: Param::default() }).idempotent().await;
+        assert_eq!(scene.change(|state| state.hosts["agent-0"].staged.clone()), [OLD]);
+    }
+}

@@ -24,3 +24,15 @@ impl Goal for Gate {
         Ok(Probe::pending(known(&self.show)?.clone()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gate_never_opens_by_itself() {
+        let bench = Scene::new().on("operator", Gate { show: Param::Known("really?".to_owned()) });
+        assert_eq!(bench.pending().await, "really?");
+    }
+}

@@ -5,7 +5,7 @@ mod evidence;
 use std::fmt;
 
 use async_trait::async_trait;
-use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
+use rke2flow_engine::action::{ActionInfo, Context, Failure, FailureClass, Place, Probe};
 use rke2flow_engine::value::Facts;
 use rke2flow_engine::value::{FactSpec, Param, ValueType};
 use serde::{Deserialize, Serialize};
@@ -48,9 +48,11 @@ impl Goal for Guard {
             let finding = evidence.judge(world, *check, known(&self.version)?);
             findings.push(if waived.contains(check) { finding.waived() } else { finding });
         }
-        if findings.iter().any(Finding::failed) {
-            let expected = format!("all {} checks of step {} pass", findings.len(), context.step);
-            return Ok(Probe::Refused { expected, found: Finding::text(&findings) });
+        let failed = findings.iter().filter(|finding| finding.failed()).count();
+        if failed > 0 {
+            let what = format!("{failed} of {} checks refuse the run; nothing was changed", findings.len());
+            let next = format!("mend what fails, or pass over step {} with --waive {0}=REASON", context.step);
+            return Err(Failure::of(FailureClass::Refused, what).observed(Finding::text(&findings)).next(next));
         }
         Ok(Probe::Satisfied(Facts::from([("checks".to_owned(), Finding::fact(&findings))])))
     }
@@ -119,5 +121,66 @@ impl fmt::Display for Check {
             Check::VeleroRequiresS3Config => "velero_requires_s3_config",
             Check::VeleroRequiresCsi => "velero_requires_csi",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::{NEW, Scene};
+
+    fn guard(version: &str, waived: &[&str]) -> Guard {
+        let waived = waived.iter().map(|name| (*name).to_owned()).collect();
+        Guard {
+            checks: Check::all(),
+            version: Param::Known(version.to_owned()),
+            waived: Param::Known(waived),
+            lost: Param::default(),
+        }
+    }
+
+    fn ill() -> Scene {
+        let scene = Scene::with("velero: (csi: false),");
+        scene.change(|state| state.hosts.get_mut("agent-1").unwrap().silent = true);
+        scene.survey("server-1", |survey| (survey.members[1].learner, survey.token_sha256) = (true, "b".to_owned()));
+        scene.survey("server-2", |survey| survey.disk_free = 150 << 20);
+        scene
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_that_passes_is_told() {
+        let facts = Scene::new().on("operator", guard(NEW, &[])).satisfied().await;
+        let checks: Vec<&str> = facts["checks"].as_array().unwrap().iter().filter_map(|check| check.as_str()).collect();
+        insta::assert_snapshot!(checks.join("\n"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_that_refuses_is_told_at_once() {
+        let failure = ill().on("operator", guard("v1.35.0+rke2r1", &[])).failure().await;
+        assert_eq!(failure.class, FailureClass::Refused);
+        insta::assert_snapshot!(format!("{}\n\n{}\n\n{}", failure.what, failure.observed, failure.next));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waived_check_is_passed_over_and_still_told() {
+        let all: Vec<String> = Check::all().iter().map(ToString::to_string).collect();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        let facts = ill().on("operator", guard(NEW, &all)).satisfied().await;
+        assert!(facts["checks"].to_string().contains("WAIVED disk_free"));
+        assert!(ill().on("operator", guard(NEW, &["disk_fre"])).failure().await.what.contains("disk_free"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_downgrade_is_refused_and_the_same_version_is_not() {
+        let refused = Scene::new().on("operator", guard("v1.33.3+rke2r1", &[])).failure().await;
+        assert!(refused.observed.contains("would be a downgrade"), "{refused}");
+        Scene::new().on("operator", guard("v1.33.4+rke2r1", &[])).satisfied().await;
+    }
+
+    #[test]
+    fn names_of_checks_are_the_ones_that_are_written() {
+        for check in Check::all() {
+            assert_eq!(serde_json::to_value(check).unwrap(), check.to_string());
+        }
     }
 }

@@ -109,7 +109,10 @@ fn server(host: &Host, survey: &Result<Survey, Failure>) -> Finding {
     let check = format!("server {}", host.name);
     match survey {
         Ok(survey) => {
-            Finding::unless_missing(check, "/readyz ok, etcd healthy, voter", voter::lacks(&host.name, survey))
+            let named = format!("{}: ", host.name);
+            let lacks = voter::lacks(&host.name, survey).into_iter();
+            let lacks = lacks.map(|lack| lack.strip_prefix(&named).unwrap_or(&lack).to_owned()).collect();
+            Finding::unless_missing(check, "/readyz ok, etcd healthy, voter", lacks)
         }
         Err(failure) => Finding::fail(check, failure.to_string()),
     }
@@ -130,7 +133,11 @@ fn voters(surveys: &[(&Host, Result<Survey, Failure>)]) -> Finding {
             ill.push(format!("{} tells of {} members instead of {expected}", host.name, survey.members.len()));
         }
     }
-    Finding::unless_missing("etcd members", format!("{expected} of {expected} vote"), ill)
+    let asked = surveys.iter().filter(|(_, survey)| survey.is_ok()).count();
+    if asked == 0 {
+        ill.push("no server tells".to_owned());
+    }
+    Finding::unless_missing("etcd members", format!("{asked} servers tell of exactly {expected}"), ill)
 }
 
 /// Rollouts of kube-system, by generation: a count of running pods takes old and crashing ones for good (domain: §8).
@@ -145,4 +152,62 @@ async fn system_pods(world: &World) -> Result<Finding, Failure> {
         ill.push("kube-system has neither Deployments nor DaemonSets".to_owned());
     }
     Ok(Finding::unless_missing("system pods", format!("{count} rollouts complete"), ill))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::{NEW, NOW, OLD, Scene, lease};
+
+    fn health(version: &str) -> Health {
+        let version = Param::Known(version.to_owned());
+        Health { version, since: Param::default(), lost: Param::default() }
+    }
+
+    fn with_url(status: u16) -> Scene {
+        let scene = Scene::with("health_urls: [\"https://shop.test/heartbeat\"],");
+        scene.change(|state| state.web.insert("https://shop.test/heartbeat".to_owned(), status));
+        scene
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_healthy_cluster_is_told_check_by_check() {
+        let facts = with_url(200).on("operator", health(OLD)).satisfied().await;
+        let checks: Vec<&str> = facts["checks"].as_array().unwrap().iter().filter_map(|check| check.as_str()).collect();
+        insta::assert_snapshot!(checks.join("\n"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_that_is_ill_is_told_at_once() {
+        let scene = with_url(502);
+        scene.change(|state| state.hosts.get_mut("server-2").unwrap().silent = true);
+        scene.survey("server-1", |survey| survey.etcd_health = "false".to_owned());
+        scene.put(&Lease::path("agent-0"), lease(NOW - 300));
+        scene.put("/api/v1/nodes/agent-9", serde_json::json!({}));
+        scene.edit("/apis/apps/v1/namespaces/kube-system/daemonsets/rke2-canal", |set| {
+            set["status"]["numberAvailable"] = 3.into()
+        });
+        insta::assert_snapshot!(scene.on("operator", health(NEW)).pending().await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_host_is_neither_expected_nor_a_ghost() {
+        let scene = Scene::new();
+        scene.change(|state| state.hosts.get_mut("server-2").unwrap().silent = true);
+        for host in ["server-0", "server-1"] {
+            scene.survey(host, |survey| survey.members.truncate(2));
+        }
+        scene.put(&Lease::path("server-2"), lease(NOW - 9000));
+        let goal = Health { lost: Param::Known(vec!["server-2".to_owned()]), ..health(OLD) };
+        scene.on("operator", goal).satisfied().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rollout_is_judged_by_its_generation() {
+        let scene = Scene::new();
+        let path = "/apis/apps/v1/namespaces/kube-system/deployments/rke2-coredns-rke2-coredns";
+        scene.edit(path, |deployment| deployment["metadata"]["generation"] = 3.into());
+        let why = scene.on("operator", health("")).pending().await;
+        assert!(why.contains("generation 2 of 3 is observed"), "{why}");
+    }
 }

@@ -27,3 +27,21 @@ impl Goal for HoldUnit {
         world.order(context, Change::Hold).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    #[tokio::test(start_paused = true)]
+    async fn holding_is_idempotent() {
+        Scene::new().on("agent-0", HoldUnit {}).idempotent().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_hold_is_no_hold() {
+        let scene = Scene::new();
+        scene.survey("agent-0", |survey| survey.hold = true);
+        assert_eq!(scene.on("agent-0", HoldUnit {}).pending().await, "the hold's drop-in is missing");
+    }
+}

@@ -40,3 +40,20 @@ pub(crate) async fn ask(world: &World, url: &str) -> Result<String, String> {
         Err(error) => Err(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_answers_from_200_to_399_are_well() {
+        let scene = Scene::new();
+        let bench = scene.on("operator", HttpCheck { urls: Param::Known(vec!["https://a.test".to_owned()]) });
+        assert!(bench.pending().await.contains("connection refused"));
+        scene.change(|state| state.web.insert("https://a.test".to_owned(), 503));
+        assert_eq!(bench.pending().await, "https://a.test answers HTTP 503");
+        scene.change(|state| state.web.insert("https://a.test".to_owned(), 302));
+        bench.satisfied().await;
+    }
+}

@@ -38,3 +38,18 @@ impl Goal for InstallVersion {
         world.order(context, Change::InstallVersion { version, keep_replaced }).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::{NEW, Scene};
+
+    #[tokio::test(start_paused = true)]
+    async fn installing_is_idempotent_and_restarts_nothing() {
+        let scene = Scene::new();
+        let goal = InstallVersion { version: Param::Known(NEW.to_owned()), keep_replaced: Param::Known(true) };
+        let before = scene.change(|state| state.hosts["agent-0"].survey.unit_active_since);
+        scene.on("agent-0", goal).idempotent().await;
+        assert_eq!(scene.change(|state| state.hosts["agent-0"].survey.unit_active_since), before);
+    }
+}

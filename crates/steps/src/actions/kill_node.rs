@@ -58,3 +58,30 @@ pub(crate) fn what_runs(survey: &Survey) -> Vec<String> {
 fn default_grace() -> Param<Span> {
     Param::Known(Span::from_secs(10))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    #[tokio::test(start_paused = true)]
+    async fn killing_is_idempotent() {
+        Scene::new().on("server-0", KillNode { grace: default_grace() }).idempotent().await;
+        Scene::new().on("agent-0", KillNode { grace: default_grace() }).idempotent().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stopped_unit_is_not_a_dead_node_while_its_containers_run() {
+        let scene = Scene::new();
+        scene.kill(&["server-0"]);
+        scene.survey("server-0", |survey| survey.shims = 7);
+        let bench = scene.on("server-0", KillNode { grace: default_grace() });
+        assert_eq!(bench.pending().await, "7 containers run");
+        scene.survey("server-0", |survey| (survey.shims, survey.open_ports) = (0, vec![2379]));
+        assert_eq!(bench.pending().await, "somebody listens on 2379");
+        scene.survey("server-0", |survey| {
+            (survey.open_ports, survey.static_pods) = (vec![], vec!["etcd.yaml".to_owned()])
+        });
+        assert_eq!(bench.pending().await, "etcd.yaml is still there");
+    }
+}

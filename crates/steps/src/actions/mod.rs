@@ -1,6 +1,8 @@
 //! The catalogue's actions, one file each: its fields, its probe, its apply, its tests.
 
 mod finding;
+#[cfg(test)]
+mod testing;
 mod world;
 
 pub mod choose_point;

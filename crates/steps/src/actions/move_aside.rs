@@ -59,3 +59,47 @@ fn in_the_way(world: &World, context: &Context, survey: &Survey, part: NodePart)
     };
     there.then_some(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    fn everything() -> MoveAside {
+        MoveAside { parts: vec![NodePart::Etcd, NodePart::Tls, NodePart::Cred, NodePart::ShippedCharts] }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn moving_aside_is_idempotent() {
+        let scene = Scene::new();
+        scene.kill(&["server-1"]);
+        scene.on("server-1", everything()).idempotent().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_data_of_a_living_node_is_not_moved() {
+        let scene = Scene::new();
+        let failure = scene.on("server-1", everything()).failure_of_apply().await;
+        assert!(failure.observed.contains("the unit is active"), "{failure}");
+        assert!(scene.change(|state| state.hosts["server-1"].survey.etcd_name));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_reset_has_put_there_is_not_moved_again() {
+        let scene = Scene::new();
+        scene.kill(&["server-0"]);
+        let bench = scene.on("server-0", everything());
+        bench.apply().await;
+        scene.survey("server-0", |survey| (survey.etcd_member, survey.tls) = (true, true));
+        bench.satisfied().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_is_still_there_is_named() {
+        let scene = Scene::new();
+        scene.kill(&["server-1"]);
+        scene.survey("server-1", |survey| (survey.etcd_name, survey.etcd_member, survey.cred) = (false, false, false));
+        let why = scene.on("server-1", everything()).pending().await;
+        assert_eq!(why, "server/tls, server/manifests/rke2-*.yaml in the way");
+    }
+}

@@ -50,3 +50,38 @@ pub(crate) fn staleness(lease: Option<&Lease>, since: Timestamp) -> Option<Strin
         Some(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::{NOW, Scene, lease};
+
+    fn ready(newer_than: &str) -> NodeReady {
+        NodeReady { newer_than: Param::Known(newer_than.to_owned()) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ready_from_before_the_restore_counts_for_nothing() {
+        let scene = Scene::new();
+        let restored = stamp(NOW).to_string();
+        let why = scene.on("agent-0", ready(&restored)).pending().await;
+        assert_eq!(why, "the node's last sign of life is of 2026-11-22T02:59:55Z");
+        scene.put(&Lease::path("agent-0"), lease(NOW + 3));
+        scene.on("agent-0", ready(&restored)).satisfied().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_has_been_silent_for_a_minute_is_not_ready() {
+        let scene = Scene::new();
+        scene.on("agent-0", ready("")).satisfied().await;
+        scene.put(&Lease::path("agent-0"), lease(NOW - 61));
+        scene.on("agent-0", ready("")).pending().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fresh_node_that_says_no_is_not_ready() {
+        let scene = Scene::new();
+        scene.edit("/api/v1/nodes/agent-0", |node| node["status"]["conditions"][0]["status"] = "False".into());
+        assert_eq!(scene.on("agent-0", ready("")).pending().await, "the node says that it is not ready");
+    }
+}

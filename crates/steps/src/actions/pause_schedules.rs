@@ -107,3 +107,40 @@ fn name(schedule: &Schedule) -> &str {
 fn wait() -> Param<bool> {
     Param::Known(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    const SCHEDULE: &str = "/apis/velero.io/v1/namespaces/velero/schedules/nightly";
+
+    fn pause() -> PauseSchedules {
+        PauseSchedules { wait_for_running: wait() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pausing_is_idempotent() {
+        let scene = Scene::new();
+        scene.put(SCHEDULE, json!({ "spec": { "schedule": "0 1 * * *" } }));
+        scene.on("operator", pause()).idempotent().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_schedule_that_was_paused_before_is_not_marked_as_ours() {
+        let scene = Scene::new();
+        scene.put(SCHEDULE, json!({ "spec": { "paused": true } }));
+        let bench = scene.on("operator", pause());
+        bench.satisfied().await;
+        bench.apply().await;
+        assert!(scene.object(SCHEDULE).unwrap()["metadata"]["annotations"].is_null());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backup_under_way_is_waited_for() {
+        let scene = Scene::new();
+        let backup = json!({ "status": { "phase": "SomethingNew" } });
+        scene.put("/apis/velero.io/v1/namespaces/velero/backups/nightly-1", backup);
+        assert!(matches!(scene.on("operator", pause()).probe().await, Probe::InProgress(_)));
+    }
+}

@@ -61,3 +61,30 @@ impl PointAt {
         Ok(Some(format!("https://{address}:{}", world.access().paths.supervisor_port)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::{RUN, Scene};
+
+    fn at(server: &str) -> PointAt {
+        PointAt { server: Param::Known(server.to_owned()) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_others_point_at_the_restored_server_and_that_at_none() {
+        let scene = Scene::new();
+        scene.on("server-1", at("server-0")).idempotent().await;
+        scene.on("server-0", at("server-0")).idempotent().await;
+        let drop_in = |host: &str| scene.change(|state| state.hosts[host].survey.server_override.clone());
+        assert_eq!(drop_in("server-1"), format!("{RUN} https://10.0.0.0:9345"));
+        assert_eq!(drop_in("server-0"), RUN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_drop_in_of_another_run_is_not_taken_for_ours() {
+        let scene = Scene::new();
+        scene.survey("server-1", |survey| survey.server_override = "261101-0000-aaaa https://10.0.0.0:9345".to_owned());
+        scene.on("server-1", at("server-0")).pending().await;
+    }
+}

@@ -41,3 +41,25 @@ impl Goal for PortsClosed {
 
 /// The ports that a host tells about, besides its supervisor's.
 const SURVEYED: [u16; 3] = [2379, 2380, 6443];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_port_that_is_open_is_named() {
+        let scene = Scene::new();
+        scene.survey("server-0", |survey| survey.open_ports = vec![2379, 9345]);
+        let bench = scene.on("server-0", PortsClosed { ports: Param::Known(vec![2379, 6443]) });
+        assert_eq!(bench.pending().await, "server-0 still listens on 2379");
+        scene.survey("server-0", |survey| survey.open_ports = vec![9345]);
+        bench.satisfied().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_port_that_nobody_looks_at_is_not_said_to_be_closed() {
+        let bench = Scene::new().on("server-0", PortsClosed { ports: Param::Known(vec![8080]) });
+        assert!(bench.failure().await.what.contains("8080"));
+    }
+}

@@ -78,9 +78,8 @@ const SCHEMA: &str = "rke2flow.dev/recovery-point/v1";
 impl RecordPoint {
     /// Put together from the world alone, so that it can be written again at any time of the run.
     async fn point(&self, world: &World, context: &Context) -> Result<RecoveryPoint, Failure> {
-        let mut files = snapshots(world, context).await?;
-        files.sort_by_key(|(host, file)| (host != host_of(context).unwrap_or(host), file.path.clone()));
-        let Some((owner, newest)) = files.iter().max_by_key(|(_, file)| save_snapshot::taken_at(file)) else {
+        let files = snapshots(world, context).await?;
+        let Some((owner, first)) = files.iter().min_by_key(|(_, file)| save_snapshot::taken_at(file)) else {
             return Err(Failure::permanent("there is no sound etcd snapshot of this run to record"));
         };
         let nodes: Vec<Node> = world.objects().list("/api/v1/nodes").await?.unwrap_or_default();
@@ -99,7 +98,7 @@ impl RecordPoint {
             schema: SCHEMA.to_owned(),
             id: context.run.to_string(),
             cluster: context.cluster.clone(),
-            taken_at: save_snapshot::taken_at(newest),
+            taken_at: save_snapshot::taken_at(first),
             version: node.version().to_owned(),
             before_version: known(&self.before_version)?.clone(),
             snapshots: recorded,
@@ -168,4 +167,51 @@ pub(crate) fn key_of(folder: &str, id: &str) -> String {
     let folder = folder.trim_matches('/');
     let separator = if folder.is_empty() { "" } else { "/" };
     format!("{folder}{separator}.metadata/rke2flow-{id}.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::save_snapshot::SaveSnapshot;
+    use crate::actions::sentinel::{Sentinel, Which};
+    use crate::actions::testing::{NEW, OLD, RUN, Scene};
+
+    fn record() -> RecordPoint {
+        RecordPoint { before_version: Param::Known(NEW.to_owned()) }
+    }
+
+    async fn saved() -> Scene {
+        let scene = Scene::new();
+        scene.on("operator", Sentinel { which: Which::Before }).apply().await;
+        scene.on("server-0", SaveSnapshot {}).apply().await;
+        scene
+    }
+
+    fn kept(scene: &Scene, host: &str) -> RecoveryPoint {
+        scene.change(|state| serde_json::from_str(&state.hosts[host].points[0]).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn recording_is_idempotent_and_the_same_on_every_server() {
+        let scene = saved().await;
+        let facts = scene.on("server-0", record()).idempotent().await;
+        assert_eq!((facts["id"].as_str(), facts["version"].as_str()), (Some(RUN), Some(OLD)));
+        scene.on("server-2", record()).idempotent().await;
+        assert_eq!(kept(&scene, "server-0"), kept(&scene, "server-2"));
+        assert!(scene.change(|state| state.bucket.contains_key(&format!("prod/.metadata/rke2flow-{RUN}.json"))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_point_whose_snapshot_is_gone_is_no_way_back() {
+        let scene = saved().await;
+        let bench = scene.on("server-1", record());
+        bench.apply().await;
+        scene.change(|state| state.hosts.get_mut("server-0").unwrap().files.clear());
+        assert!(bench.pending().await.contains("is not on server-0 any more"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_recorded_without_a_snapshot() {
+        assert!(Scene::new().on("server-0", record()).failure_of_apply().await.what.contains("no sound etcd snapshot"));
+    }
 }

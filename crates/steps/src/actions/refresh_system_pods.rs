@@ -83,3 +83,46 @@ fn is_replaceable(pod: &Pod) -> bool {
 fn is_older(pod: &Pod, moment: Timestamp) -> bool {
     pod.metadata.creation_timestamp.is_some_and(|made| made < moment)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::stamp;
+    use crate::actions::testing::{NOW, Scene, lease};
+    use serde_json::json;
+
+    fn refresh() -> RefreshSystemPods {
+        RefreshSystemPods { older_than: Param::Known(stamp(NOW - 60).to_string()) }
+    }
+
+    fn pod(scene: &Scene, name: &str, kind: &str, age: i64) {
+        let body = json!({
+            "metadata": {
+                "creationTimestamp": stamp(NOW - age).to_string(),
+                "ownerReferences": [{ "kind": kind }],
+            },
+            "spec": { "nodeName": "agent-0" },
+        });
+        scene.put(&format!("{}/{name}", Pod::SYSTEM), body);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refreshing_is_idempotent_and_spares_static_pods_jobs_and_new_ones() {
+        let scene = Scene::new();
+        pod(&scene, "canal-old", "DaemonSet", 600);
+        pod(&scene, "canal-new", "DaemonSet", 10);
+        pod(&scene, "helm-install", "Job", 600);
+        pod(&scene, "kube-proxy-agent-0", "Node", 600);
+        scene.on("operator", refresh()).idempotent().await;
+        let left = |name: &str| scene.object(&format!("{}/{name}", Pod::SYSTEM)).is_some();
+        assert!(!left("canal-old") && left("canal-new") && left("helm-install") && left("kube-proxy-agent-0"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_whose_node_is_not_back_is_waited_for() {
+        let scene = Scene::new();
+        pod(&scene, "canal-old", "DaemonSet", 600);
+        scene.put(&Lease::path("agent-0"), lease(NOW - 300));
+        assert!(matches!(scene.on("operator", refresh()).probe().await, Probe::InProgress(_)));
+    }
+}

@@ -27,3 +27,16 @@ impl Goal for ReleaseHold {
         world.order(context, Change::ReleaseHold).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    #[tokio::test(start_paused = true)]
+    async fn releasing_is_idempotent() {
+        let scene = Scene::new();
+        scene.survey("agent-0", |survey| survey.hold = true);
+        scene.on("agent-0", ReleaseHold {}).idempotent().await;
+    }
+}

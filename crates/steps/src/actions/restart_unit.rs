@@ -90,3 +90,48 @@ async fn wait_for_quorum_without(world: &World, own: &HostName) -> Result<(), Fa
             .observed(ill.join("; "))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::{NEW, Scene};
+
+    fn into_new() -> RestartUnit {
+        RestartUnit { version: Param::Known(NEW.to_owned()) }
+    }
+
+    fn installed() -> Scene {
+        let scene = Scene::new();
+        scene.survey("server-0", |survey| survey.installed = NEW.to_owned());
+        scene
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn restarting_is_idempotent() {
+        installed().on("server-0", into_new()).idempotent().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_is_not_restarted_before_every_other_one_votes() {
+        let scene = installed();
+        scene.survey("server-2", |survey| survey.members[2].learner = true);
+        let failure = scene.on("server-0", into_new()).failure_of_apply().await;
+        assert_eq!(failure.class, rke2flow_engine::action::FailureClass::Transient);
+        assert!(failure.observed.contains("server-2: it is a learner"), "{failure}");
+        assert!(scene.change(|state| state.changes.is_empty()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_is_not_restarted_into_what_is_not_installed() {
+        let failure = Scene::new().on("server-0", into_new()).failure_of_apply().await;
+        assert!(failure.what.contains("is installed"), "{failure}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_node_told_before_its_restart_counts_for_nothing() {
+        let scene = installed();
+        scene.edit("/api/v1/nodes/server-0", |node| node["status"]["nodeInfo"]["kubeletVersion"] = NEW.into());
+        scene.survey("server-0", |survey| survey.unit_active_since = survey.epoch);
+        assert!(matches!(scene.on("server-0", into_new()).probe().await, Probe::InProgress(_)));
+    }
+}

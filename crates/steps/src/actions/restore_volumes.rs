@@ -105,3 +105,38 @@ fn labelled(volume: &VeleroJob, label: &str, value: &str) -> bool {
 fn name(context: &Context) -> String {
     format!("rf-{}-data-a{}", context.run, context.attempt.max(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    fn restore() -> RestoreVolumes {
+        let namespaces = Param::Known(vec!["shop".to_owned()]);
+        RestoreVolumes { backup: Param::Known("rf-x-pre".to_owned()), namespaces }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restore_is_made_once() {
+        Scene::new().on("operator", restore()).idempotent().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_completed_restore_that_left_a_volume_as_it_was_is_a_failure() {
+        let scene = Scene::new();
+        let volume = json!({
+            "metadata": { "labels": { "velero.io/backup-name": "rf-x-pre" } },
+            "spec": { "pod": { "namespace": "shop" } },
+        });
+        scene.put("/apis/velero.io/v1/namespaces/velero/podvolumebackups/v-1", volume);
+        let bench = scene.on("operator", restore());
+        bench.apply().await;
+        assert!(bench.failure().await.what.contains("0 of 1 volumes"));
+        let volume = json!({
+            "metadata": { "labels": { "velero.io/restore-name": "rf-261122-0300-k7q2-data-a1" } },
+            "status": { "phase": "Completed" },
+        });
+        scene.put("/apis/velero.io/v1/namespaces/velero/podvolumerestores/v-1", volume);
+        bench.satisfied().await;
+    }
+}

@@ -89,3 +89,38 @@ async fn old_static_pods(world: &World, host: &HostName, version: &str) -> Resul
     }
     Ok(old)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::{NEW, NOW, OLD, Scene, lease};
+    use crate::kinds::Lease;
+
+    fn running(version: &str) -> RunningVersion {
+        RunningVersion { version: Param::Known(version.to_owned()) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_runs_what_every_part_of_it_runs() {
+        let scene = Scene::new();
+        scene.on("server-0", running(OLD)).satisfied().await;
+        scene.on("agent-0", running(OLD)).satisfied().await;
+        let why = scene.on("agent-0", running(NEW)).pending().await;
+        assert_eq!(why, format!("the node runs {OLD}"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_kubelet_beside_old_static_pods_is_half_an_upgrade() {
+        let scene = Scene::new();
+        scene.edit("/api/v1/nodes/server-0", |node| node["status"]["nodeInfo"]["kubeletVersion"] = NEW.into());
+        let why = scene.on("server-0", running(NEW)).pending().await;
+        assert!(why.starts_with("kube-apiserver is rancher/hardened-kubernetes:v1.33.4-rke2r1"), "{why}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_silent_node_said_last_counts_for_nothing() {
+        let scene = Scene::new();
+        scene.put(&Lease::path("agent-0"), lease(NOW - 90));
+        assert!(scene.on("agent-0", running(OLD)).pending().await.contains("last sign of life"));
+    }
+}

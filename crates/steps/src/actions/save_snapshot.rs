@@ -40,7 +40,7 @@ impl Goal for SaveSnapshot {
         let host = host_of(context)?;
         let found = world.hosts().snapshots(host, &format!("{}-", name(context))).await?;
         let mut why = "there is no snapshot of this run".to_owned();
-        for file in found.iter().rev() {
+        for file in &found {
             if !is_sound(file) {
                 why = format!("{} is damaged: its checksum does not fit", file.path);
                 continue;
@@ -54,7 +54,15 @@ impl Goal for SaveSnapshot {
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
-        world.order(context, Change::SaveSnapshot { name: name(context) }).await
+        let applied = world.order(context, Change::SaveSnapshot { name: name(context) }).await?;
+        // Exit 0 proves nothing (K3S pkg/etcd/snapshot.go): what it did not do is tried again at once.
+        match self.probe(world, context).await? {
+            Probe::Pending(why) => {
+                let what = "the snapshot was not made, although its command ended well";
+                Err(Failure::transient(what).observed(why))
+            }
+            _ => Ok(applied),
+        }
     }
 }
 
@@ -111,4 +119,41 @@ fn facts(host: &str, file: &FileInfo, s3_key: String) -> Facts {
         ("s3_key".to_owned(), s3_key.into()),
         ("taken_at".to_owned(), taken_at(file).to_string().into()),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    #[tokio::test(start_paused = true)]
+    async fn saving_is_idempotent_and_proved_by_the_file_and_the_bucket() {
+        let facts = Scene::new().on("server-0", SaveSnapshot {}).idempotent().await;
+        assert_eq!(facts["file"], "rke2flow-261122-0300-k7q2-server-0-1795316400");
+        assert_eq!(facts["s3_key"], "prod/rke2flow-261122-0300-k7q2-server-0-1795316400");
+        assert_eq!(facts["taken_at"], "2026-11-22T03:00:00Z");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_damaged_file_and_a_short_upload_are_no_snapshot() {
+        let scene = Scene::new();
+        let bench = scene.on("server-0", SaveSnapshot {});
+        bench.apply().await;
+        scene.change(|state| state.bucket.values_mut().for_each(Vec::clear));
+        assert!(bench.pending().await.contains("has 0 bytes in the bucket"));
+        scene.change(|state| state.bucket.clear());
+        assert!(bench.pending().await.contains("is not in the bucket"));
+        scene.change(|state| state.hosts.get_mut("server-0").unwrap().files[0].trailer = false);
+        assert!(bench.pending().await.contains("is damaged"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_save_that_ends_well_without_a_file_is_a_failure_that_is_tried_again() {
+        let scene = Scene::new();
+        scene.change(|state| {
+            drop(state.bucket.insert("prod/rke2flow-261122-0300-k7q2-server-0-1795316400".to_owned(), vec![]))
+        });
+        let failure = scene.on("server-0", SaveSnapshot {}).failure_of_apply().await;
+        assert_eq!(failure.class, rke2flow_engine::action::FailureClass::Transient);
+    }
 }

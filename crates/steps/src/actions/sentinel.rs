@@ -84,3 +84,24 @@ pub enum Which {
     /// Written after the snapshot: a restore must not have it.
     After,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    #[tokio::test(start_paused = true)]
+    async fn writing_a_sentinel_is_idempotent() {
+        let facts = Scene::new().on("operator", Sentinel { which: Which::Before }).idempotent().await;
+        assert_eq!(facts["name"], "rke2flow-261122-0300-k7q2-before");
+        assert!(facts["uid"].as_str().is_some_and(|uid| !uid.is_empty()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_config_map_of_somebody_else_is_not_taken_for_the_sentinel() {
+        let scene = Scene::new();
+        scene.put(&path("rke2flow-261122-0300-k7q2-after"), json!({}));
+        let probe = scene.on("operator", Sentinel { which: Which::After }).probe().await;
+        assert!(matches!(probe, Probe::Refused { .. }));
+    }
+}

@@ -81,3 +81,51 @@ impl StageSnapshot {
 fn is_zip(file: &str) -> bool {
     file.ends_with(".zip")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::{Scene, file};
+
+    const SOURCE: &str = "/var/lib/rancher/rke2/server/db/snapshots/rke2flow-x-server-0-1";
+
+    fn stage(sha256: &str) -> StageSnapshot {
+        StageSnapshot { file: Param::Known(SOURCE.to_owned()), sha256: Param::Known(sha256.to_owned()) }
+    }
+
+    fn scene() -> Scene {
+        let scene = Scene::new();
+        scene.change(|state| state.hosts.get_mut("server-0").unwrap().files.push(file(SOURCE, "abc")));
+        scene
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn staging_is_idempotent() {
+        let facts = scene().on("server-0", stage("abc")).idempotent().await;
+        assert_eq!(facts["staged_sha256"], "abc");
+        assert_eq!(facts["staged_path"], "/var/lib/rke2flow/staged/261122-0300-k7q2/rke2flow-x-server-0-1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_or_a_missing_file_is_not_staged() {
+        let scene = scene();
+        assert!(
+            scene
+                .on("server-0", stage("other"))
+                .failure_of_apply()
+                .await
+                .what
+                .contains("not the one that was recorded")
+        );
+        assert!(scene.on("server-1", stage("abc")).failure_of_apply().await.what.contains("is not on server-1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_damaged_copy_is_staged_again() {
+        let scene = scene();
+        let bench = scene.on("server-0", stage("abc"));
+        bench.apply().await;
+        scene.change(|state| state.hosts.get_mut("server-0").unwrap().files[1].trailer = false);
+        assert!(bench.pending().await.contains("damaged"));
+    }
+}

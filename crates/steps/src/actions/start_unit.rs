@@ -47,3 +47,34 @@ impl Goal for StartUnit {
 pub(crate) fn started_at(survey: &Survey) -> Facts {
     Facts::from([("started_at".to_owned(), stamp(survey.unit_active_since).to_string().into())])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    #[tokio::test(start_paused = true)]
+    async fn starting_is_idempotent_and_tells_when() {
+        let scene = Scene::new();
+        scene.kill(&["server-0"]);
+        let facts = scene.on("server-0", StartUnit {}).idempotent().await;
+        assert_eq!(facts["started_at"], "2026-11-22T02:59:59Z");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_held_node_is_not_started() {
+        let scene = Scene::new();
+        scene.kill(&["server-0"]);
+        scene.survey("server-0", |survey| survey.hold = true);
+        let bench = scene.on("server-0", StartUnit {});
+        assert_eq!(bench.pending().await, "the hold keeps the unit down");
+        assert!(bench.failure_of_apply().await.what.contains("hold"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_unit_on_its_way_is_not_started_again() {
+        let scene = Scene::new();
+        scene.survey("server-0", |survey| survey.unit = "activating".to_owned());
+        assert!(matches!(scene.on("server-0", StartUnit {}).probe().await, Probe::InProgress(_)));
+    }
+}

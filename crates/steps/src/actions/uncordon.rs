@@ -36,3 +36,28 @@ impl Goal for Uncordon {
         Ok(noted("uncordoned"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::cordon::Cordon;
+    use crate::actions::testing::Scene;
+
+    #[tokio::test(start_paused = true)]
+    async fn uncordoning_what_we_cordoned_is_idempotent() {
+        let scene = Scene::new();
+        scene.on("agent-0", Cordon {}).apply().await;
+        scene.on("agent-0", Uncordon {}).idempotent().await;
+        assert!(scene.object("/api/v1/nodes/agent-0").unwrap()["spec"]["unschedulable"].is_null());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_person_has_cordoned_stays_so() {
+        let scene = Scene::new();
+        scene.edit("/api/v1/nodes/agent-0", |node| node["spec"]["unschedulable"] = true.into());
+        let bench = scene.on("agent-0", Uncordon {});
+        bench.satisfied().await;
+        bench.apply().await;
+        assert_eq!(scene.object("/api/v1/nodes/agent-0").unwrap()["spec"]["unschedulable"], true);
+    }
+}

@@ -79,3 +79,44 @@ fn original_selector(plan: &UpgradePlan) -> Result<Value, Failure> {
         _ => Value::Null,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::disable_upgrade_plans::DisableUpgradePlans;
+    use crate::actions::pause_schedules::PauseSchedules;
+    use crate::actions::testing::Scene;
+    use rke2flow_engine::value::Param;
+
+    const PLAN: &str = "/apis/upgrade.cattle.io/v1/namespaces/system-upgrade/plans/server-plan";
+    const SCHEDULE: &str = "/apis/velero.io/v1/namespaces/velero/schedules/nightly";
+
+    async fn fence(scene: &Scene) {
+        scene.on("operator", DisableUpgradePlans { wait_for_running: Param::Known(true) }).apply().await;
+        scene.on("operator", PauseSchedules { wait_for_running: Param::Known(true) }).apply().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn plans_and_schedules_are_as_they_were() {
+        for selector in
+            [json!({ "matchLabels": { "role": "server" } }), json!({ "matchExpressions": [{ "key": "a" }] }), json!({})]
+        {
+            let scene = Scene::new();
+            scene.put(PLAN, json!({ "spec": { "nodeSelector": selector } }));
+            scene.put(SCHEDULE, json!({ "spec": { "paused": false } }));
+            fence(&scene).await;
+            scene.on("operator", Unfence {}).idempotent().await;
+            assert_eq!(scene.object(PLAN).unwrap()["spec"]["nodeSelector"], selector);
+            assert_eq!(scene.object(SCHEDULE).unwrap()["spec"]["paused"], false);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plan_without_a_selector_gets_none_and_not_one_for_every_node() {
+        let scene = Scene::new();
+        scene.put(PLAN, json!({ "spec": {} }));
+        fence(&scene).await;
+        scene.on("operator", Unfence {}).idempotent().await;
+        assert!(scene.object(PLAN).unwrap()["spec"]["nodeSelector"].is_null());
+    }
+}

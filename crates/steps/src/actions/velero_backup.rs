@@ -132,3 +132,70 @@ async fn failed_volumes(world: &World, backup: &str) -> Result<Vec<String>, Fail
 fn default_ttl() -> Param<Span> {
     Param::Known(Span::from_secs(30 * 24 * 3600))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    const BACKUP: &str = "/apis/velero.io/v1/namespaces/velero/backups/rf-261122-0300-k7q2-pre";
+
+    fn backup() -> VeleroBackup {
+        VeleroBackup { ttl: default_ttl(), namespaces: Param::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backup_is_made_once() {
+        let scene = Scene::new();
+        let facts = scene.on("operator", backup()).idempotent().await;
+        assert_eq!(facts["name"], "rf-261122-0300-k7q2-pre");
+        assert_eq!(scene.object(BACKUP).unwrap()["spec"]["ttl"], "720h0m0s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_end_but_completed_is_a_failure_and_unknown_phases_are_waited_for() {
+        let scene = Scene::new();
+        scene.on("operator", backup()).apply().await;
+        for phase in ["PartiallyFailed", "Failed", "FailedValidation"] {
+            scene.edit(BACKUP, |backup| backup["status"] = json!({ "phase": phase, "errors": 2 }));
+            let failure = scene.on("operator", backup()).failure().await;
+            assert_eq!(failure.class, rke2flow_engine::action::FailureClass::Permanent);
+            assert!(failure.observed.contains(phase), "{failure}");
+        }
+        for phase in ["", "New", "Queued", "Finalizing", "SomethingNew"] {
+            scene.edit(BACKUP, |backup| backup["status"] = json!({ "phase": phase }));
+            assert!(matches!(scene.on("operator", backup()).probe().await, Probe::InProgress(_)), "{phase}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_completed_backup_with_a_volume_missing_is_a_failure() {
+        let scene = Scene::new();
+        scene.on("operator", backup()).apply().await;
+        let volume = json!({
+            "metadata": { "labels": { "velero.io/backup-name": "rf-261122-0300-k7q2-pre" } },
+            "status": { "phase": "Failed" },
+        });
+        scene.put("/apis/velero.io/v1/namespaces/velero/podvolumebackups/v-1", volume);
+        assert!(scene.on("operator", backup()).failure().await.observed.contains("v-1 is Failed"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_backup_is_tried_again_under_a_new_name() {
+        let scene = Scene::new();
+        scene.on("operator", backup()).apply().await;
+        scene.edit(BACKUP, |backup| backup["status"] = json!({ "phase": "Failed" }));
+        let mut bench = scene.on("operator", backup());
+        bench.context.attempt = 2;
+        bench.pending().await;
+        bench.apply().await;
+        assert_eq!(bench.satisfied().await["name"], "rf-261122-0300-k7q2-pre-a2");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backup_of_somebody_else_is_not_adopted() {
+        let scene = Scene::new();
+        scene.put(BACKUP, json!({ "status": { "phase": "Completed" } }));
+        assert!(scene.on("operator", backup()).failure_of_apply().await.what.contains("does not belong to this run"));
+    }
+}

@@ -100,3 +100,58 @@ fn wrong_members(survey: &Survey, host: &HostName) -> Option<String> {
         names => Some(names.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::{RUN, Scene};
+    use crate::answer::ResetState;
+
+    fn verify() -> VerifyRestored {
+        let known = |text: &str| Param::Known(text.to_owned());
+        VerifyRestored {
+            point: known("261121-0300-aaaa"),
+            sentinel_before: known("uid-a"),
+            sentinel_after: known("rke2flow-261121-0300-aaaa-after"),
+        }
+    }
+
+    fn restored() -> Scene {
+        let scene = Scene::new();
+        scene.survey("server-0", |survey| {
+            let (run, sha256) = (RUN.to_owned(), "abc".to_owned());
+            survey.reset = Some(ResetState { run, sha256, proved: true, started_since: true });
+            survey.members.truncate(1);
+        });
+        let before = sentinel::path("rke2flow-261121-0300-aaaa-before");
+        scene.put(&before, serde_json::json!({ "metadata": { "uid": "uid-a" } }));
+        scene
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_snapshot_that_was_meant_is_recognised() {
+        restored().on("server-0", verify()).satisfied().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_snapshot_and_a_member_too_many_are_refused() {
+        let scene = restored();
+        scene.put(&sentinel::path("rke2flow-261121-0300-aaaa-after"), serde_json::json!({}));
+        assert!(matches!(scene.on("server-0", verify()).probe().await, Probe::Refused { .. }), "sentinel after");
+        let scene = restored();
+        let before = sentinel::path("rke2flow-261121-0300-aaaa-before");
+        scene.edit(&before, |object| object["metadata"]["uid"] = "other".into());
+        assert!(matches!(scene.on("server-0", verify()).probe().await, Probe::Refused { .. }), "sentinel before");
+        let scene = restored();
+        scene.survey("server-0", |survey| survey.members.extend(survey.members.clone()));
+        assert!(matches!(scene.on("server-0", verify()).probe().await, Probe::Refused { .. }), "two members");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_not_up_yet_or_was_never_restored_is_waited_for() {
+        let scene = restored();
+        scene.survey("server-0", |survey| survey.reset_flag = true);
+        assert_eq!(scene.on("server-0", verify()).pending().await, "the reset flag is still there");
+        Scene::new().on("server-0", verify()).pending().await;
+    }
+}

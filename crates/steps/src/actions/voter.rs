@@ -66,3 +66,38 @@ pub(crate) fn lacks(host: &HostName, survey: &Survey) -> Vec<String> {
 pub(crate) fn is_member_of(member: &str, host: &HostName) -> bool {
     member.rsplit_once('-').is_some_and(|(node, _)| node == host.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::testing::Scene;
+
+    fn voter() -> Voter {
+        Voter { steady: Param::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_healthy_voter_is_one() {
+        Scene::new().on("server-1", voter()).satisfied().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_learner_a_stranger_and_an_ill_server_are_no_voters() {
+        let scene = Scene::new();
+        scene.survey("server-1", |survey| survey.members[1].learner = true);
+        assert_eq!(scene.on("server-1", voter()).pending().await, "server-1: it is a learner of etcd, without a vote");
+        scene.survey("server-1", |survey| drop(survey.members.remove(1)));
+        assert_eq!(scene.on("server-1", voter()).pending().await, "server-1: it is no member of etcd");
+        scene.survey("server-2", |survey| (survey.etcd_health, survey.readyz) = ("false".to_owned(), String::new()));
+        let why = scene.on("server-2", voter()).pending().await;
+        assert_eq!(why, "server-2: etcd's health is `false`; server-2: /readyz says ``");
+    }
+
+    #[test]
+    fn a_member_belongs_to_the_node_of_its_whole_name() {
+        let host = |name: &str| HostName::new(name).unwrap();
+        assert!(is_member_of("server-1-0a1b2c3d", &host("server-1")));
+        assert!(!is_member_of("server-1-0a1b2c3d", &host("server")));
+        assert!(!is_member_of("server-10-0a1b2c3d", &host("server-1")));
+    }
+}

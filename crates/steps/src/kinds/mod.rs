@@ -2,11 +2,17 @@
 //!
 //! Everything has a default: clusters of many versions are read, and a field that is absent means its empty value.
 
+mod fenced;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
+
+pub use fenced::{
+    PodRef, Schedule, ScheduleSpec, UpgradePlan, UpgradePlanSpec, UpgradePlanStatus, VeleroEnd, VeleroJob,
+    VeleroJobSpec, VeleroJobStatus,
+};
 
 /// What every object has.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -284,135 +290,5 @@ impl Workload {
         }
         let wrong = counts.iter().find(|(_, is, wanted)| is != wanted);
         wrong.map(|(what, is, wanted)| format!("{name}: {is} of {wanted} pods {what}"))
-    }
-}
-
-/// A Plan of the system-upgrade-controller.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct UpgradePlan {
-    /// Its metadata.
-    pub metadata: Meta,
-    /// What is wanted.
-    pub spec: UpgradePlanSpec,
-    /// What is.
-    pub status: UpgradePlanStatus,
-}
-
-/// What is wanted of a Plan.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct UpgradePlanSpec {
-    /// Which nodes it acts on; absent: none.
-    pub node_selector: Value,
-}
-
-/// What a Plan is doing.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct UpgradePlanStatus {
-    /// Nodes that it acts on now.
-    pub applying: Vec<String>,
-}
-
-impl UpgradePlan {
-    /// The Plans of every namespace.
-    pub const ALL: &str = "/apis/upgrade.cattle.io/v1/plans";
-
-    /// Its path.
-    pub fn path(&self) -> String {
-        let Meta { namespace, name, .. } = &self.metadata;
-        format!("/apis/upgrade.cattle.io/v1/namespaces/{namespace}/plans/{name}")
-    }
-}
-
-/// A Schedule of Velero.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct Schedule {
-    /// Its metadata.
-    pub metadata: Meta,
-    /// What is wanted.
-    pub spec: ScheduleSpec,
-}
-
-/// What is wanted of a Schedule.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct ScheduleSpec {
-    /// Whether it starts no backups.
-    pub paused: bool,
-}
-
-/// A Backup, a Restore, a PodVolumeBackup or a PodVolumeRestore of Velero.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct VeleroJob {
-    /// Its metadata.
-    pub metadata: Meta,
-    /// What is wanted.
-    pub spec: VeleroJobSpec,
-    /// How far it is.
-    pub status: VeleroJobStatus,
-}
-
-/// What is wanted of a Velero job.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct VeleroJobSpec {
-    /// The pod of a PodVolumeBackup.
-    pub pod: PodRef,
-}
-
-/// A pod by name.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct PodRef {
-    /// Its namespace.
-    pub namespace: String,
-}
-
-/// How far a Velero job is.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct VeleroJobStatus {
-    /// Empty at first; one that is not known here counts as running.
-    pub phase: String,
-    /// Why a Failed one failed.
-    pub failure_reason: String,
-    /// Why a FailedValidation one failed.
-    pub validation_errors: Vec<String>,
-    /// Number of errors.
-    pub errors: i64,
-    /// Number of warnings.
-    pub warnings: i64,
-}
-
-/// Where a Velero job stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VeleroEnd {
-    /// Completed without an error.
-    Completed,
-    /// On its way: its phase.
-    Running(String),
-    /// Ended otherwise: phase and reason.
-    Failed(String),
-}
-
-impl VeleroJob {
-    /// Where it stands.
-    pub fn end(&self) -> VeleroEnd {
-        let VeleroJobStatus { phase, failure_reason, validation_errors, errors, .. } = &self.status;
-        match phase.as_str() {
-            "Completed" if *errors == 0 => VeleroEnd::Completed,
-            "Completed" | "PartiallyFailed" | "Failed" | "FailedValidation" | "Canceled" | "Deleting" => {
-                let mut why = vec![format!("{phase}, {errors} errors")];
-                why.extend(Some(failure_reason.clone()).filter(|reason| !reason.is_empty()));
-                why.extend(validation_errors.iter().cloned());
-                VeleroEnd::Failed(why.join("; "))
-            }
-            "" => VeleroEnd::Running("not seen by Velero yet".to_owned()),
-            other => VeleroEnd::Running(other.to_owned()),
-        }
     }
 }

@@ -1,0 +1,284 @@
+//! Hosts, bucket and web of the small world, behind the actions' ports.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rke2flow_engine::id::{HostName, RunId};
+use serde_json::{Value, json};
+
+use super::NOW;
+use crate::actions::stamp;
+use crate::answer::{FileInfo, Files, Points, ReceiptAnswer, ResetState, Staged, Survey, Tail};
+use crate::command::{Change, Envelope, HostCommand, Look, NodePart, Order};
+use crate::paths::HostPaths;
+use crate::ports::{AccessError, Bucket, Http, ObjectInfo, Output, Shell};
+
+/// A host and everything that its commands can see and change.
+#[derive(Debug, Clone, PartialEq, Default)]
+/// The world behind every port.
+pub struct FakeHost {
+    /// What it tells of itself.
+    pub survey: Survey,
+    /// Its files, etcd snapshots among them.
+    pub files: Vec<FileInfo>,
+    /// The recovery points that it keeps, as JSON.
+    pub points: Vec<String>,
+    /// Releases that are staged.
+    pub staged: Vec<String>,
+    /// Whether it answers.
+    pub silent: bool,
+    /// Marks that its own scripts have left.
+    pub marks: Vec<String>,
+}
+
+/// Everything that a test can look at and change.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct State {
+    /// Hosts by name.
+    pub hosts: BTreeMap<String, FakeHost>,
+    /// Objects by path.
+    pub objects: BTreeMap<String, Value>,
+    /// The bucket.
+    pub bucket: BTreeMap<String, Vec<u8>>,
+    /// Status by URL.
+    pub web: BTreeMap<String, u16>,
+    /// Changes that were sent to hosts, and how many writes the API took.
+    pub changes: Vec<String>,
+    next_uid: u64,
+}
+
+impl State {
+    /// Puts an object at its path, as a new version.
+    pub fn put(&mut self, path: &str, mut body: Value) {
+        self.next_uid += 1;
+        let (collection, name) = path.rsplit_once('/').unwrap();
+        let meta = &mut body["metadata"];
+        if let Some((_, rest)) = collection.split_once("/namespaces/") {
+            meta["namespace"] = json!(rest.split('/').next().unwrap());
+        }
+        meta["name"] = json!(name);
+        if meta["uid"].is_null() {
+            meta["uid"] = json!(format!("uid-{}", self.next_uid));
+        }
+        if meta["creationTimestamp"].is_null() {
+            meta["creationTimestamp"] = json!(stamp(NOW).to_string());
+        }
+        meta["resourceVersion"] = json!(self.next_uid.to_string());
+        self.objects.insert(path.to_owned(), body);
+    }
+}
+
+impl State {
+    /// What a restarted node tells once its kubelet is up again.
+    fn flip(&mut self, host: &str) {
+        let version = self.hosts[host].survey.installed.clone();
+        let node = self.objects.get_mut(&format!("/api/v1/nodes/{host}")).unwrap();
+        node["status"]["nodeInfo"]["kubeletVersion"] = json!(version);
+        let image = format!("rancher/hardened-kubernetes:{}-build20260101", version.replace('+', "-"));
+        let pods = self.objects.iter_mut().filter(|(path, _)| path.contains("/pods/kube-"));
+        for (_, pod) in pods.filter(|(path, _)| path.ends_with(host)) {
+            pod["spec"]["containers"][0]["image"] = json!(image);
+        }
+    }
+}
+
+/// The world behind every port.
+pub struct Fake {
+    /// What it is like.
+    pub state: Arc<Mutex<State>>,
+}
+
+#[async_trait]
+impl Shell for Fake {
+    async fn run(&self, host: &HostName, envelope: &Envelope) -> Result<Output, AccessError> {
+        let mut state = self.state.lock().unwrap();
+        let fake = state.hosts.get_mut(host.as_str()).unwrap();
+        if fake.silent {
+            let why = "no route to host".to_owned();
+            return Err(AccessError::Unreachable { whom: host.to_string(), why });
+        }
+        let (answer, change) = match &envelope.command {
+            HostCommand::Look(look) => (fake.look(look), None),
+            HostCommand::Claim(_) => panic!("actions take no claims"),
+            HostCommand::Change(order) => {
+                fake.obey(order, &envelope.paths, host.as_str());
+                let finished = ReceiptAnswer::Finished { exit: 0, boot: fake.survey.boot.clone(), tail: String::new() };
+                (json!(finished), Some(format!("{host}: {:?}", order.change)))
+            }
+        };
+        if matches!(&envelope.command, HostCommand::Change(order) if order.change == Change::RestartUnit) {
+            state.flip(host.as_str());
+        }
+        let uploads = change.is_some() && state.hosts[host.as_str()].survey.etcd_s3;
+        state.changes.extend(change);
+        if uploads {
+            let files = state.hosts[host.as_str()].files.clone();
+            for file in files.iter().filter(|file| file.path.contains("/snapshots/")) {
+                let key = format!("prod/{}", file.path.rsplit('/').next().unwrap());
+                state.bucket.entry(key).or_insert_with(|| vec![0; file.size as usize]);
+            }
+        }
+        Ok(Output { exit: 0, stdout: answer.to_string().into_bytes(), stderr: Vec::new() })
+    }
+}
+
+impl FakeHost {
+    fn look(&self, look: &Look) -> Value {
+        let script = |script: &str| match self.marks.iter().any(|mark| script.contains(mark)) {
+            true => Tail { exit: 0, text: String::new() },
+            false => Tail { exit: 1, text: BASE64.encode("not there\n") },
+        };
+        match look {
+            Look::Survey => json!(self.survey),
+            Look::Receipt { .. } => json!(ReceiptAnswer::Unknown),
+            Look::Files { paths } => json!(self.files(|file| paths.contains(&file.path))),
+            Look::Snapshots { prefix } => json!(self.files(|file| {
+                file.path.contains("/snapshots/") && file.path.rsplit('/').next().unwrap().starts_with(prefix)
+            })),
+            Look::Points => json!(Points { points: self.points.iter().map(|point| BASE64.encode(point)).collect() }),
+            Look::Release { version } => {
+                let complete = self.staged.contains(version);
+                json!(Staged { complete, missing: if complete { vec![] } else { vec!["install.sh".to_owned()] } })
+            }
+            Look::Log { .. } | Look::Kubeconfig => panic!("no action asks for this"),
+            Look::Script { script: text } => json!(script(text)),
+        }
+    }
+
+    fn files(&self, wanted: impl Fn(&FileInfo) -> bool) -> Files {
+        Files { files: self.files.iter().filter(|file| wanted(file)).cloned().collect() }
+    }
+
+    fn obey(&mut self, order: &Order, paths: &HostPaths, host: &str) {
+        let survey = &mut self.survey;
+        match &order.change {
+            Change::FetchRelease { version, .. } => remember(&mut self.staged, version),
+            Change::StageSnapshot { file, to, .. } => {
+                let mut copy = self.files.iter().find(|found| found.path == *file).unwrap().clone();
+                copy.path.clone_from(to);
+                self.files.retain(|found| found.path != *to);
+                self.files.push(copy);
+            }
+            Change::SaveSnapshot { name } => {
+                let path = format!("{}/{name}-{host}-{NOW}", paths.snapshots());
+                self.files.retain(|found| found.path != path);
+                self.files.push(file(&path, "snapshot"));
+            }
+            Change::InstallVersion { version, .. } => survey.installed.clone_from(version),
+            Change::Hold => (survey.hold, survey.hold_drop_in) = (true, true),
+            Change::ReleaseHold => survey.hold = false,
+            Change::KillNode { .. } => kill(survey),
+            Change::MoveAside { parts } => {
+                for part in parts {
+                    move_aside(survey, paths, *part, &order.run);
+                }
+            }
+            Change::PointAt { server } => {
+                survey.server_override = crate::answer::server_override(&order.run, server.as_deref());
+            }
+            Change::ClusterReset { sha256, .. } => {
+                let (run, sha256) = (order.run.to_string(), sha256.clone());
+                survey.reset = Some(ResetState { run, sha256, proved: true, started_since: false });
+                (survey.reset_flag, survey.etcd_member, survey.etcd_name) = (true, true, true);
+            }
+            Change::StartUnit => {
+                (survey.unit, survey.unit_active_since) = ("active".to_owned(), NOW - 1);
+            }
+            Change::RestartUnit => survey.unit_active_since = NOW - 10,
+            Change::WritePoint { point } => {
+                let text = serde_json::to_string(point).unwrap();
+                self.points.retain(|known| !known.contains(&point.id));
+                self.points.push(text);
+            }
+            Change::CleanUp => {
+                (survey.hold, survey.hold_drop_in) = (false, false);
+                survey.server_override = String::new();
+            }
+            Change::Script { script } => remember(&mut self.marks, script),
+            Change::MoveBack { .. } => panic!("no action asks for this"),
+        }
+    }
+}
+
+/// Nothing of the node runs any more.
+pub fn kill(survey: &mut Survey) {
+    *survey = Survey {
+        unit: "inactive".to_owned(),
+        unit_active_since: 0,
+        shims: 0,
+        open_ports: Vec::new(),
+        static_pods: Vec::new(),
+        members: Vec::new(),
+        etcd_health: String::new(),
+        readyz: String::new(),
+        ..survey.clone()
+    };
+}
+
+fn remember(list: &mut Vec<String>, text: &str) {
+    if !list.iter().any(|known| known == text) {
+        list.push(text.to_owned());
+    }
+}
+
+fn move_aside(survey: &mut Survey, paths: &HostPaths, part: NodePart, run: &RunId) {
+    let name = paths.aside(part, run).replace(&format!("{}/", paths.data), "");
+    if survey.aside.contains(&name) {
+        return;
+    }
+    survey.aside.push(name);
+    match part {
+        NodePart::Etcd => (survey.etcd_name, survey.etcd_member) = (false, false),
+        NodePart::Tls => survey.tls = false,
+        NodePart::Cred => survey.cred = false,
+        NodePart::ShippedCharts => survey.shipped_charts = 0,
+    }
+}
+
+/// A sound file.
+pub fn file(path: &str, sha256: &str) -> FileInfo {
+    FileInfo { path: path.to_owned(), size: 544, modified: NOW, sha256: sha256.to_owned(), trailer: true }
+}
+
+#[async_trait]
+impl Bucket for Fake {
+    async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, AccessError> {
+        let state = self.state.lock().unwrap();
+        let info =
+            |bytes: &Vec<u8>| ObjectInfo { key: key.to_owned(), size: bytes.len() as u64, metadata: BTreeMap::new() };
+        Ok(state.bucket.get(key).map(info))
+    }
+
+    async fn get(&self, key: &str, _limit: usize) -> Result<Option<Vec<u8>>, AccessError> {
+        Ok(self.state.lock().unwrap().bucket.get(key).cloned())
+    }
+
+    async fn put(&self, key: &str, bytes: Vec<u8>, _metadata: BTreeMap<String, String>) -> Result<(), AccessError> {
+        self.state.lock().unwrap().bucket.insert(key.to_owned(), bytes);
+        Ok(())
+    }
+
+    async fn list(&self, prefix: &str, limit: usize) -> Result<Vec<ObjectInfo>, AccessError> {
+        let state = self.state.lock().unwrap();
+        let found = state.bucket.iter().filter(|(key, _)| key.starts_with(prefix)).take(limit);
+        let info = |(key, bytes): (&String, &Vec<u8>)| ObjectInfo {
+            key: key.clone(),
+            size: bytes.len() as u64,
+            metadata: BTreeMap::new(),
+        };
+        Ok(found.map(info).collect())
+    }
+}
+
+#[async_trait]
+impl Http for Fake {
+    async fn get(&self, url: &str) -> Result<(u16, String), AccessError> {
+        match self.state.lock().unwrap().web.get(url) {
+            Some(status) => Ok((*status, String::new())),
+            None => Err(AccessError::Unreachable { whom: url.to_owned(), why: "connection refused".to_owned() }),
+        }
+    }
+}
