@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use rke2flow_engine::action::{Context, Failure, FailureClass, Receipt};
+use rke2flow_engine::action::{Claim, Context, Failure, FailureClass, Receipt};
 use rke2flow_engine::id::HostName;
 
-use super::{Hosts, decode, without_claim};
-use crate::answer::{ClaimState, ReceiptAnswer};
-use crate::command::{Change, HostCommand, Order};
+use super::{Claims, Hosts, decode, without_claim};
+use crate::answer::{ClaimAnswer, ClaimState, ReceiptAnswer};
+use crate::command::{Change, ClaimCommand, HostCommand, Order};
 use crate::ports::AccessError;
 
 /// Cluster time between two looks at a receipt: short orders end within the first few, long ones cost little.
@@ -38,14 +38,20 @@ impl Hosts {
 
     async fn follow(&self, following: &mut Following<'_>, order: Order) -> Result<Receipt, Failure> {
         let (context, host) = (following.context, following.host);
+        let claim = order.claim.clone();
         let change = HostCommand::Change(order);
-        let (mut sent, mut polls) = (false, 0);
+        let (mut sent, mut told, mut polls) = (false, false, 0);
         loop {
             let answer = if sent { self.receipt(context, host).await } else { self.ask(host, change.clone()).await };
             match answer {
                 Ok(ReceiptAnswer::Finished { exit, boot, tail }) => return self.ended(following, exit, boot, &tail),
                 Ok(ReceiptAnswer::Interrupted { .. }) => return Err(following.interrupted()),
-                Ok(ReceiptAnswer::Refused(holder)) => return Err(fenced(host, holder)),
+                Ok(ReceiptAnswer::Refused(holder)) => {
+                    if told || !self.tell(host, &claim, holder.as_ref()).await {
+                        return Err(fenced(host, holder));
+                    }
+                    (sent, told, following.last) = (false, true, "the host had not heard of the claim".to_owned());
+                }
                 Ok(ReceiptAnswer::Running) => (sent, following.last) = (true, String::new()),
                 // It never arrived, or its host lost it before it began: sending again is what the unit name is for.
                 Ok(ReceiptAnswer::Unknown) => (sent, following.last) = (false, "the host has not seen it".to_owned()),
@@ -59,6 +65,19 @@ impl Hosts {
             context.clock.sleep(POLLS[polls.min(POLLS.len() - 1)]).await;
             polls += 1;
         }
+    }
+
+    /// Tells a host of a claim that was taken while it was away. Only when it remembers an older one or none, and a
+    /// majority of the servers still remembers ours: a stale engine must not win a host that was asleep.
+    async fn tell(&self, host: &HostName, claim: &Claim, holder: Option<&ClaimState>) -> bool {
+        if holder.is_some_and(|state| state.claim.number >= claim.number) {
+            return false;
+        }
+        if Claims::new(self.clone(), Vec::new()).verify(claim).await.is_err() {
+            return false;
+        }
+        let taken = self.claim(host, ClaimCommand::Take(claim.clone())).await;
+        matches!(taken, Ok(ClaimAnswer::Accepted))
     }
 
     fn ended(&self, following: &Following<'_>, exit: i32, boot: String, tail: &str) -> Result<Receipt, Failure> {

@@ -266,6 +266,10 @@ fn claiming() -> (Hosts, Memory) {
                 }
                 printed(&ClaimAnswer::Accepted)
             }
+            HostCommand::Change(order) => match state {
+                Some(old) if old.claim == order.claim => finished(0, ""),
+                other => printed(&ReceiptAnswer::Refused(other.clone())),
+            },
             _ => printed(&Survey { claim: state.clone(), ..Survey::default() }),
         }
     });
@@ -335,4 +339,31 @@ async fn a_majority_of_the_servers_that_are_not_lost_is_needed_and_enough() {
     let without = Claims::new(hosts, vec![host("s0"), host("s1")]);
     without.take(taken.claim.clone()).await.unwrap();
     without.verify(&taken.claim).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_was_away_when_the_claim_was_taken_is_told_of_it_by_the_first_order() {
+    let (hosts, memory) = claiming();
+    let old = Some(ClaimState { claim: claim(1, "bob", "r0"), since: 0, released: true });
+    memory.lock().unwrap().insert("s0".to_owned(), old);
+    let claims = Claims::new(hosts.clone(), Vec::new());
+    let away = memory.lock().unwrap().remove("s0").unwrap();
+    let mut context = context(&Arc::default());
+    context.claim = Some(claim(2, "alice", "r1"));
+    claims.take(context.claim.clone().unwrap()).await.unwrap();
+    memory.lock().unwrap().insert("s0".to_owned(), away);
+    hosts.order(&context, &host("s0"), Change::StartUnit).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_engine_does_not_win_a_host_that_was_away_when_another_one_took_over() {
+    let (hosts, memory) = claiming();
+    let claims = Claims::new(hosts.clone(), Vec::new());
+    let away = memory.lock().unwrap().remove("s0").unwrap();
+    let mut context = context(&Arc::default());
+    context.claim = Some(claims.acquire("alice", &run("r1"), Takeover::No).await.unwrap().claim);
+    claims.acquire("bob", &run("r2"), Takeover::Anyone).await.unwrap();
+    memory.lock().unwrap().insert("s0".to_owned(), away);
+    let failure = hosts.order(&context, &host("s0"), Change::StartUnit).await.unwrap_err();
+    assert_eq!(failure.class, FailureClass::Fenced);
 }
