@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::RunDirectory;
 use super::checkpoint::{Fed, Store};
@@ -15,6 +16,9 @@ use crate::record::RECORD_BYTES_MAX;
 
 /// How much is carried at once; more than one line.
 const CHUNK_BYTES: usize = 4 * RECORD_BYTES_MAX;
+
+/// How long lines are gathered before they are carried: a wake-up per step would cost more than the step.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Feeds the checkpoint until it is dropped, and closes it then.
 #[derive(Debug)]
@@ -94,7 +98,11 @@ fn carry(shared: &Shared, woken: &Receiver<()>, journal: &PathBuf, store: Store,
     let file = File::open(journal).map_err(|error| error.to_string())?;
     loop {
         // An error means that the journal is being closed: what is left is carried, then it ends.
-        let closing = woken.recv().is_err() || shared.closing.load(Ordering::Acquire);
+        let mut closing = woken.recv().is_err() || shared.closing.load(Ordering::Acquire);
+        if !closing {
+            std::thread::sleep(GATHER);
+            closing = shared.closing.load(Ordering::Acquire);
+        }
         loop {
             let acknowledged = shared.acknowledged.load(Ordering::Acquire);
             if fed.bytes >= acknowledged {

@@ -8,7 +8,7 @@ use jiff::{Timestamp, Unit};
 use super::{EngineError, Observer};
 use crate::clock::Clock;
 use crate::id::{InstanceId, RunId};
-use crate::journal::{Draft, Journal, JournalError};
+use crate::journal::{Draft, Journal};
 use crate::record::{Event, Record};
 use crate::state::State;
 
@@ -79,17 +79,18 @@ impl Ledger {
     }
 }
 
-/// Writes the first records of a run in one batch.
-pub(super) fn open_run(
+/// Writes events in one batch, outside of an engine.
+pub(super) fn write(
     journal: &mut dyn Journal,
     run: &RunId,
+    claim: u64,
     clock: &Clock,
     events: impl Iterator<Item = Event>,
     each: &mut dyn FnMut(&Record) -> Result<(), super::RunError>,
 ) -> Result<(), super::RunError> {
     let stamp = Stamp::new(clock.clone());
     for event in events {
-        let record = journal.append(stamp.draft(run, 0, event)).map_err(|error: JournalError| error)?;
+        let record = journal.append(stamp.draft(run, claim, event))?;
         each(&record)?;
     }
     Ok(journal.commit()?)

@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::id::RunId;
 use crate::journal::{FileJournal, Journal, RunDirectory, RunLock};
 use crate::plan::Plan;
-use crate::record::{Event, RunOpened, SourceKind, Verdict};
+use crate::record::{Event, Record, RunOpened, SourceKind, Verdict};
 use crate::state::Waiver;
 
 /// The longest piece of a text in one record, in bytes as JSON.
@@ -73,7 +73,7 @@ impl Run {
                 who: waiver.who,
             }));
         let mut replay = Replay::default();
-        ledger::open_run(journal.as_mut(), &new.id, clock, events, &mut |record| replay.push(record))?;
+        ledger::write(journal.as_mut(), &new.id, 0, clock, events, &mut |record| replay.push(record))?;
         Ok(Self { replayed: replay.finish()?, journal, directory: None })
     }
 
@@ -100,10 +100,9 @@ impl Run {
             verdict: Verdict::Superseded { by: by.clone() },
             why: format!("run {by} has taken its place"),
         };
-        let state = &mut self.replayed.state;
-        ledger::open_run(self.journal.as_mut(), &self.replayed.id, clock, std::iter::once(closed), &mut |record| {
-            Ok(state.apply(record)?)
-        })
+        let (claim, state) = (self.replayed.state.claim(), &mut self.replayed.state);
+        let mut apply = |record: &Record| Ok(state.apply(record)?);
+        ledger::write(self.journal.as_mut(), &self.replayed.id, claim, clock, std::iter::once(closed), &mut apply)
     }
 
     /// The run so far.

@@ -59,8 +59,8 @@ impl State {
                 Ok(())
             }
             Event::AttemptFailed { instance, attempt, failure, .. } => {
-                let (lane, _) = self.running(instance, *attempt)?;
-                self.fail(lane, failure);
+                let (lane, stage) = self.running(instance, *attempt)?;
+                self.fail(lane, stage, failure);
                 Ok(())
             }
             Event::RetryScheduled { instance, attempt, at, by } => self.schedule(instance, *attempt, *at, by),
@@ -134,7 +134,7 @@ impl State {
         }
     }
 
-    fn fail(&mut self, lane: usize, failure: &Failure) {
+    fn fail(&mut self, lane: usize, stage: Stage, failure: &Failure) {
         let step = self.step_plan(lane);
         let length = step.sequence_len();
         let (action, _) = step.at(self.lanes[lane].position);
@@ -142,7 +142,9 @@ impl State {
             failure.class == FailureClass::Refused && (waiver.guard == action.name || waiver.guard == step.id.as_str())
         });
         let used = self.lanes[lane].attempt - self.lanes[lane].earlier_attempts;
-        let again = failure.class == FailureClass::Transient && used < step.retry.attempts;
+        // Past the point of no return only a person decides to try again.
+        let past_the_point = step.irreversible.is_some() && stage != Stage::Looking;
+        let again = failure.class == FailureClass::Transient && used < step.retry.attempts && !past_the_point;
         let skip = match (waiver, step.best_effort) {
             (Some(waiver), _) => Some(Skip {
                 until: self.lanes[lane].position + 1,

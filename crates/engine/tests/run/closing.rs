@@ -117,3 +117,17 @@ async fn the_claim_is_read_again_before_what_cannot_be_undone() {
     assert_eq!(failed(&engine.drive().await.unwrap()), ["last/Make@operator"]);
     assert!(scenario.world.log().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_place_another_one_takes_is_closed_without_an_engine() {
+    use rke2flow_engine::clock::Clock;
+    use rke2flow_engine::journal::MemoryJournal;
+    use rke2flow_engine::run::Run;
+    let scenario = Scenario::new();
+    let bad = doing(step("bad"), vec![act("Make", json!({"mark": "bad", "fails": 99}))]);
+    failed(&scenario.drive(plan(vec![bad])).await.unwrap());
+    let by = RunId::new("261122-0400-abcd").unwrap();
+    let run = Run::resume(Box::new(MemoryJournal::open(scenario.disk.clone()))).unwrap();
+    run.supersede(&by, &Clock::real()).unwrap();
+    assert_eq!(scenario.resume().drive().await.unwrap(), Outcome::Closed(Verdict::Superseded { by }));
+}

@@ -239,3 +239,15 @@ async fn a_journal_that_cannot_be_written_stops_the_engine_at_once() {
     assert!(matches!(error, EngineError::Journal(JournalError::Crashed)), "{error}");
     assert!(scenario.world.log().is_empty(), "nothing was changed whose beginning was not durable");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_irreversible_step_is_not_tried_again_by_itself_once_its_change_has_begun() {
+    use rke2flow_engine::run::Gates;
+    let scenario = Scenario::new();
+    let last = StepPlan { irreversible: Some("no way back".to_owned()), ..failing("last", json!({"fails": 1})) };
+    let outcome = scenario.begin(plan(vec![last])).gates(Gates::Yes).drive().await.unwrap();
+    assert_eq!(failed(&outcome), ["last/Make@operator"]);
+    assert_eq!(scenario.attempts().len(), 1);
+    let outcome = scenario.resume().gates(Gates::Yes).drive().await.unwrap();
+    assert_eq!(outcome, Outcome::Closed(Verdict::Succeeded), "a person asked to go on");
+}
