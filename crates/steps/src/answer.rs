@@ -156,6 +156,10 @@ pub enum ReceiptAnswer {
     Refused(Option<ClaimState>),
 }
 
+/// The exit status of a change that the host refused before it changed anything, because the world is not one that it
+/// may start from: trying again does not help. Every other status may pass.
+pub const REFUSED_EXIT: i32 = 65;
+
 /// Files of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Files {

@@ -54,6 +54,8 @@ fn a_survey_tells_what_a_running_server_is() {
         host.write(&format!("{}/{file}", host.paths.data), text);
     }
     let _shim = host.shim(false);
+    let noise = host.sh(&script(&host.envelope(HostCommand::Look(Look::Survey)))).stderr;
+    assert_eq!(String::from_utf8_lossy(&noise), "");
     let survey = host.survey();
     assert_eq!((survey.unit.as_str(), survey.unit_active_since), ("active", 1_795_317_120));
     assert!(survey.open_ports.contains(&host.paths.supervisor_port));

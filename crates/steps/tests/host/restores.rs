@@ -1,6 +1,6 @@
 //! What a restore does to a server's data: moving aside and back, the reset, and what is refused.
 
-use rke2flow_steps::answer::ReceiptAnswer;
+use rke2flow_steps::answer::{REFUSED_EXIT, ReceiptAnswer};
 use rke2flow_steps::command::{Change, NodePart};
 
 use super::bench::{Bench, claim, etcd_snapshot, order, run, sha256};
@@ -142,10 +142,10 @@ fn nothing_moves_below_a_node_that_lives() {
     let before = host.state_of_the_world();
     {
         let _shim = host.shim(false);
-        assert_ne!(host.try_apply(&move_aside(&host), 1).0, 0);
+        assert_eq!(host.try_apply(&move_aside(&host), 1).0, REFUSED_EXIT);
     }
     host.write(&host.world("units/rke2-server"), "activating");
-    assert_ne!(host.try_apply(&move_aside(&host), 2).0, 0);
+    assert_eq!(host.try_apply(&move_aside(&host), 2).0, REFUSED_EXIT);
     assert_eq!(host.survey().aside, Vec::<String>::new());
     assert_eq!(host.read(&data(&host, "server/db/etcd/name")), before["/da'ta dir/rke2/server/db/etcd/name"]);
 }
@@ -157,10 +157,10 @@ fn etcd_never_moves_again_once_the_reset_has_begun() {
     host.apply(&move_aside(&host), 1);
     host.apply(&reset(&host), 2);
     let (exit, tail) = host.try_apply(&move_aside(&host), 3);
-    assert!(exit != 0 && tail.contains("cluster-reset of this run has begun"), "{exit} {tail}");
+    assert!(exit == REFUSED_EXIT && tail.contains("cluster-reset of this run has begun"), "{exit} {tail}");
     std::fs::remove_file(host.paths.reset_record()).unwrap();
     let (exit, tail) = host.try_apply(&move_aside(&host), 4);
-    assert!(exit != 0 && tail.contains("reset-flag exists"), "{exit} {tail}");
+    assert!(exit == REFUSED_EXIT && tail.contains("reset-flag exists"), "{exit} {tail}");
     assert!(host.survey().etcd_member);
 }
 
@@ -198,7 +198,7 @@ fn a_reset_that_exits_0_without_the_proof_fails_and_the_node_is_not_started_afte
     assert!(exit != 0 && tail.contains("level=fatal") && tail.contains("does not say"), "{exit} {tail}");
     assert!(!host.survey().reset.unwrap().proved);
     let (exit, tail) = host.try_apply(&Change::StartUnit, 2);
-    assert!(exit != 0 && tail.contains("has not succeeded"), "{exit} {tail}");
+    assert!(exit == REFUSED_EXIT && tail.contains("has not succeeded"), "{exit} {tail}");
     assert_eq!(host.survey().unit, "inactive");
 }
 
@@ -214,7 +214,7 @@ fn a_reset_is_refused_after_the_node_was_started_and_so_is_moving_back() {
     assert!(host.survey().reset.unwrap().started_since);
     for change in [reset(&host), move_back(&host)] {
         let (exit, tail) = host.try_apply(&change, if change == reset(&host) { 3 } else { 4 });
-        assert!(exit != 0 && tail.contains("lose what was written since"), "{exit} {tail}");
+        assert!(exit == REFUSED_EXIT && tail.contains("lose what was written since"), "{exit} {tail}");
     }
     assert_eq!(host.read(&data(&host, "server/db/etcd/member/db")), "writes since the restore");
 }

@@ -8,6 +8,12 @@ die() {
 	exit 1
 }
 
+# The world is not one that this change may start from, and trying again does not make it one.
+refuse() {
+	printf '%s\n' "$*" >&2
+	exit 65
+}
+
 # Free text inside JSON: printable ASCII without `"` and `\`.
 clean() { tr -cd ' !#-[]-~'; }
 
@@ -36,7 +42,7 @@ shims() {
 			(at = index($0, " -> " below)) && substr($0, at) ~ /\/bin\/containerd-shim/ {
 				split(substr($0, index($0, "/proc/")), word, "/"); print word[3] }'
 		grep -slaF -- "$data/data/" /proc/[0-9]*/cmdline 2>/dev/null | while IFS= read -r cmdline; do
-			case $(tr '\0' '\n' <"$cmdline" 2>/dev/null | head -n 1) in
+			case $({ tr '\0' '\n' <"$cmdline" | head -n 1; } 2>/dev/null) in
 			"$data"/data/*/bin/containerd-shim*) cmdline=${cmdline#/proc/} && printf '%s\n' "${cmdline%%/*}" ;;
 			esac
 		done

@@ -2,8 +2,8 @@
 has_part() { case " $parts " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 
 refuse_while_alive() {
-	if alive "$unit"; then die "$unit is $(unit_state "$unit"): nothing is moved below a running node"; fi
-	[ -z "$(shims)" ] || die "containers still run below these shims: $(shims | tr '\n' ' ')"
+	if alive "$unit"; then refuse "$unit is $(unit_state "$unit"): nothing is moved below a running node"; fi
+	[ -z "$(shims)" ] || refuse "containers still run below these shims: $(shims | tr '\n' ' ')"
 }
 
 # What is there moves to the first free name; the first one is the original for ever.

@@ -25,28 +25,28 @@ reset() {
 
 #: guard
 case $snapshot in
-*.zip) die "$snapshot is compressed: some releases cannot restore it (k3s#14526)" ;;
+*.zip) refuse "$snapshot is compressed: some releases cannot restore it (k3s#14526)" ;;
 /*) ;;
-*) die "$snapshot is not an absolute path" ;;
+*) refuse "$snapshot is not an absolute path" ;;
 esac
-if alive "$unit"; then die "$unit is $(unit_state "$unit"): a reset needs a node that is down"; fi
+if alive "$unit"; then refuse "$unit is $(unit_state "$unit"): a reset needs a node that is down"; fi
 read_reset "$reset_record"
 if [ "$reset_run" = "$run" ] && reset_started_since; then
-	die "the node was started after the reset of this run: a second one would lose what was written since"
+	refuse "the node was started after the reset of this run: a second one would lose what was written since"
 fi
 #: stop-old-reset
 if [ -n "$reset_unit" ] && [ "$reset_unit" != "$order_unit" ] && alive "$reset_unit"; then
-	systemctl kill --signal=KILL "$reset_unit.service" || :
-	systemctl stop "$reset_unit.service" || :
+	systemctl kill --signal=KILL "$reset_unit.service" 2>/dev/null || :
+	systemctl stop "$reset_unit.service" 2>/dev/null || :
 fi
 if [ -n "$(shims)" ]; then
 	bounded killall || :
 	[ -z "$(shims)" ] || die "containers still run below these shims: $(shims | tr '\n' ' ')"
 fi
 #: verify-snapshot
-[ -f "$snapshot" ] || die "$snapshot does not exist"
-[ "$(digest <"$snapshot")" = "$sha256" ] || die "$snapshot does not have the digest $sha256"
-trailer_fits "$snapshot" || die "$snapshot is not a whole etcd snapshot: its trailer does not fit"
+[ -f "$snapshot" ] || refuse "$snapshot does not exist"
+[ "$(digest <"$snapshot")" = "$sha256" ] || refuse "$snapshot does not have the digest $sha256"
+trailer_fits "$snapshot" || refuse "$snapshot is not a whole etcd snapshot: its trailer does not fit"
 #: record
 printf '%s\n%s\n%s\n%s\n' "$run" "$sha256" "$order_unit" "$receipt/reset.log" | durable "$reset_record"
 #: move-partial

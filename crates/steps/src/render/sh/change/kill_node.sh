@@ -11,8 +11,8 @@ killall() { RKE2_DATA_DIR="$data" K3S_DATA_DIR="$data" timeout -k 10 "$kill_seco
 #: stop-reset
 read_reset "$reset_record"
 if [ -n "$reset_unit" ] && alive "$reset_unit"; then
-	systemctl kill --signal=KILL "$reset_unit.service" || :
-	systemctl stop "$reset_unit.service" || :
+	systemctl kill --signal=KILL "$reset_unit.service" 2>/dev/null || :
+	systemctl stop "$reset_unit.service" 2>/dev/null || :
 fi
 #: stop-unit
 timeout -k 5 "$stop_seconds" systemctl stop "$unit.service" || echo "$unit does not stop by itself"

@@ -24,10 +24,10 @@ any_there() {
 read_reset "$reset_record"
 if has_part etcd && [ -e "$etcd" ]; then
 	if [ "$reset_run" = "$run" ]; then
-		die "a cluster-reset of this run has begun here: its etcd is never moved aside again"
+		refuse "a cluster-reset of this run has begun here: its etcd is never moved aside again"
 	fi
 	if [ -e "$reset_flag" ]; then
-		die "$reset_flag exists: a cluster-reset ${reset_run:+of run $reset_run }was never followed by a start; start the node, or remove the file if that restore is given up"
+		refuse "$reset_flag exists: a cluster-reset ${reset_run:+of run $reset_run }was never followed by a start; start the node, or remove the file if that restore is given up"
 	fi
 fi
 if any_there; then refuse_while_alive; fi

@@ -29,7 +29,7 @@ any_aside() {
 #: guard
 read_reset "$reset_record"
 if has_part etcd && [ "$reset_run" = "$run" ] && reset_started_since; then
-	die "the node was started after the reset of this run: going back would lose what was written since"
+	refuse "the node was started after the reset of this run: going back would lose what was written since"
 fi
 if any_aside; then refuse_while_alive; fi
 #: forget-reset

@@ -18,8 +18,8 @@ if [ -f "$to" ] && [ -f "$to.of" ] && [ "$(cat "$to.of")" = "$sha256" ] && trail
 	exit 0
 fi
 #: verify-source
-[ -f "$file" ] || die "$file does not exist"
-[ "$(digest <"$file")" = "$sha256" ] || die "$file does not have the digest $sha256"
+[ -f "$file" ] || refuse "$file does not exist"
+[ "$(digest <"$file")" = "$sha256" ] || refuse "$file does not have the digest $sha256"
 #: unpack
 mkdir -p "${to%/*}"
 rm -f "$to.of"
@@ -28,7 +28,7 @@ case $file in
 *) cp "$file" "$to.part" ;;
 esac
 #: verify-copy
-trailer_fits "$to.part" || die "$file is not a whole etcd snapshot: its trailer does not fit"
+trailer_fits "$to.part" || refuse "$file is not a whole etcd snapshot: its trailer does not fit"
 flush "$to.part"
 #: publish
 mv -f "$to.part" "$to"
