@@ -4,6 +4,7 @@ mod command;
 mod session;
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,12 @@ pub const SESSIONS: usize = 10;
 
 /// Tunnels that one connection may hold open.
 const TUNNELS: usize = 32;
+
+/// Bytes between russh and the socket.
+const PIPE_BYTES: usize = 64 << 10;
+
+/// How long a client may take to close a connection that has ended.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A connection on which nothing moves for so long is closed.
 const IDLE: Duration = Duration::from_secs(600);
@@ -60,33 +67,27 @@ impl SshServer {
         }
     }
 
-    async fn talk(self, stream: TcpStream, config: Arc<Config>) {
-        let (host, tasks) = (self.host.clone(), self.tasks.clone());
-        let running = match russh::server::run_stream(config, stream, Connection::new(self)).await {
-            Ok(running) => running,
-            Err(error) => return tracing::debug!(%host, %error, "an SSH handshake failed"),
+    async fn talk(self, mut stream: TcpStream, config: Arc<Config>) {
+        // russh keeps its end in a task of its own, which nobody can cancel: cutting the pipe between it and the socket
+        // is what ends it, at once and without a farewell, as a power cut does.
+        let (mut near, far) = tokio::io::duplex(PIPE_BYTES);
+        let host = self.host.clone();
+        let mut copied = pin!(tokio::io::copy_bidirectional_with_sizes(&mut stream, &mut near, PIPE_BYTES, PIPE_BYTES));
+        let session = async {
+            match russh::server::run_stream(config, far, Connection::new(self)).await {
+                Ok(running) => running.await,
+                Err(error) => Err(error),
+            }
         };
-        let _guard = Hangup(running.handle());
-        let ended = tokio::select! { ended = running => ended, () = tasks.stopped() => return };
-        if let Err(error) = ended {
-            tracing::debug!(%host, %error, "an SSH connection broke");
-        }
-    }
-}
-
-/// Ends the session task of russh, which lives on when its future is dropped.
-struct Hangup(russh::server::Handle);
-
-impl Drop for Hangup {
-    fn drop(&mut self) {
-        let handle = self.0.clone();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                let farewell =
-                    handle.disconnect(russh::Disconnect::ByApplication, "host is down".into(), String::new());
-                // A session that does not take the message has ended, or is stuck on its socket until IDLE.
-                let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
-            });
+        tokio::select! {
+            _ = copied.as_mut() => {}
+            ended = session => {
+                if let Err(error) = ended {
+                    tracing::debug!(%host, %error, "an SSH connection broke");
+                }
+                // The last bytes are on their way; a client that does not close its end is not waited for.
+                let _ = tokio::time::timeout(FAREWELL, copied).await;
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The control port, the directory, the HTTP server.
 
 use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rke2flow_engine::cluster::{Cluster, Releases, Secret};
 use serde_json::{Value, json};
@@ -47,9 +47,7 @@ async fn a_shutdown_from_outside_is_answered_and_happens() {
 
 #[tokio::test]
 async fn the_cluster_file_says_where_everything_is_and_only_its_owner_reads_it() {
-    let began = Instant::now();
     let stage = Stage::of(3, 3).await;
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     let text = std::fs::read_to_string(&stage.running.cluster_ron).unwrap();
     let options = ron::Options::default().with_default_extension(ron::extensions::Extensions::IMPLICIT_SOME);
     let cluster: Cluster = options.from_str(&text).unwrap();
