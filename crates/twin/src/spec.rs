@@ -80,7 +80,7 @@ pub enum Fault {
     HostDown {
         /// Which.
         host: HostName,
-        /// Cluster seconds after the twin began.
+        /// Cluster seconds after the twin began, or after the fault was injected.
         at_seconds: u64,
         /// Cluster seconds until it comes back; `None`: never.
         back_after_seconds: Option<u64>,

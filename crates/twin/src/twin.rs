@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::judge::Violation;
 use crate::kube::request::{KubeHttp, KubeReply};
 use crate::s3::store::S3Store;
-use crate::spec::TwinSpec;
+use crate::spec::{Fault, TwinSpec};
 use crate::world::World;
 use crate::world::log::{LogEntry, Recorder};
 
@@ -93,6 +93,21 @@ impl Twin {
     /// GET on this host's loopback: `2381/health`, `<supervisor>/db/info`, `<supervisor>/ping`. `None`: connection refused.
     pub async fn http(&self, host: &HostName, port: u16, path: &str) -> Option<(u16, String)> {
         self.world().http(host, port, path)
+    }
+
+    /// Lets something more go wrong from now on.
+    pub fn inject(&self, fault: Fault) {
+        self.world().inject(fault);
+    }
+
+    /// Pulls the host's plug and puts it back: units and containers are gone, what is enabled starts at boot.
+    pub fn power_cycle(&self, host: &HostName) {
+        self.world().power_off(host, Some(0));
+    }
+
+    /// Pulls the host's plug for good.
+    pub fn power_off(&self, host: &HostName) {
+        self.world().power_off(host, None);
     }
 
     /// What an application of the workload answers to the operator; `None`: nobody listens.

@@ -13,6 +13,9 @@ use crate::world::plane::Cause;
 impl World {
     /// The host loses its power.
     pub(crate) fn power_off(&mut self, name: &HostName, back_after_seconds: Option<u64>) {
+        if !self.hosts.contains_key(name) {
+            return;
+        }
         self.reset_destroyed(name);
         self.kill_all(name, Cause::Fault);
         let host = self.host_mut(name);

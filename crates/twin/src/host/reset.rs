@@ -207,7 +207,6 @@ impl World {
             },
             started: None,
             api_since: None,
-            charts: String::new(),
             had_quorum: false,
         });
         let host = self.host_mut(name);

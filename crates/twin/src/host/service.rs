@@ -238,7 +238,6 @@ impl World {
             origin: Origin::Empty { host: name.clone() },
             started: None,
             api_since: None,
-            charts: running,
             had_quorum: false,
         });
         self.host_mut(name).disk.etcd = Some(MemberData { plane: Some(plane) });

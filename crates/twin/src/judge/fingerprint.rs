@@ -42,9 +42,14 @@ impl World {
 }
 
 fn objects(store: &Store) -> Map<String, Value> {
-    let kept = |key: &Key| !FLEETING.contains(&key.plural.as_str()) && !key.name.starts_with("marker-");
+    let kept = |key: &Key, object: &Value| {
+        let labels = &object["metadata"]["labels"];
+        let scheduled = labels["velero.io/schedule-name"].is_string()
+            || labels["velero.io/backup-name"].as_str().is_some_and(|name| name.starts_with("velero-six-hourly"));
+        !FLEETING.contains(&key.plural.as_str()) && !key.name.starts_with("marker-") && !scheduled
+    };
     let mut prints = Map::new();
-    for (key, object) in store.all().filter(|(key, _)| kept(key)) {
+    for (key, object) in store.all().filter(|(key, object)| kept(key, object)) {
         // Pods of controllers have names of chance: their number per owner and image counts.
         let owner = object["metadata"]["ownerReferences"][0]["name"].as_str().unwrap_or_default();
         if key.plural == "pods" {

@@ -66,10 +66,10 @@ impl World {
         for chart in &left {
             self.chart_job(plane, chart.trim_end_matches(".yaml"), false);
         }
-        if self.planes[plane].charts == version {
+        if self.planes[plane].store.charts == version {
             return;
         }
-        self.planes[plane].charts = version.to_owned();
+        self.planes[plane].store.charts = version.to_owned();
         self.planes[plane].store.certificates += 1;
         let certificates = self.planes[plane].store.certificates;
         self.host_mut(name).disk.tls = Some(certificates);

@@ -72,6 +72,8 @@ pub struct Store {
     history: VecDeque<Changed>,
     /// Rises whenever certificates are rotated; those on a server's disk must not be newer (rke2#1916).
     pub certificates: u64,
+    /// Which version's charts are installed.
+    pub charts: String,
 }
 
 /// A snapshot's content.
@@ -81,6 +83,7 @@ struct Image {
     revision: u64,
     uids: u64,
     certificates: u64,
+    charts: String,
     taken_at_ms: u64,
     objects: Vec<(Key, Value)>,
 }
@@ -199,6 +202,7 @@ impl Store {
             revision: self.revision,
             uids: self.uids,
             certificates: self.certificates,
+            charts: self.charts.clone(),
             taken_at_ms,
             objects: self.objects.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
         };
@@ -223,6 +227,7 @@ impl Store {
             seed,
             history: VecDeque::new(),
             certificates: image.certificates,
+            charts: image.charts,
         };
         Ok(Restored { store, etcd: image.etcd, taken_at_ms: image.taken_at_ms })
     }

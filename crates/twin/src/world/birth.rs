@@ -36,9 +36,9 @@ impl World {
             origin: Origin::Birth,
             started: Some(self.now),
             api_since: Some(self.now),
-            charts: self.spec.version.clone(),
             had_quorum: true,
         });
+        self.planes[0].store.charts = self.spec.version.clone();
         self.settle_planes(Cause::Start);
         self.first_objects();
         self.controllers_start(0);
@@ -90,11 +90,22 @@ impl World {
 
     fn schedule_faults(&mut self) {
         for fault in self.spec.faults.clone() {
-            if let Fault::HostDown { host, at_seconds, back_after_seconds } = fault
-                && self.hosts.contains_key(&host)
-            {
-                self.after(Duration::from_secs(at_seconds), Event::PowerOff { host, back_after_seconds });
-            }
+            self.schedule(fault);
         }
+    }
+
+    /// A fault that has its moment gets it; the others wait in `faults` for what they strike.
+    fn schedule(&mut self, fault: Fault) {
+        if let Fault::HostDown { host, at_seconds, back_after_seconds } = fault
+            && self.hosts.contains_key(&host)
+        {
+            self.after(Duration::from_secs(at_seconds), Event::PowerOff { host, back_after_seconds });
+        }
+    }
+
+    /// One more fault, from now on.
+    pub fn inject(&mut self, fault: Fault) {
+        self.schedule(fault.clone());
+        self.faults.push(fault);
     }
 }

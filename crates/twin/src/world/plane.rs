@@ -25,8 +25,6 @@ pub struct Plane {
     pub started: Option<Duration>,
     /// Since when an API server answers from it.
     pub api_since: Option<Duration>,
-    /// Which version's charts are installed.
-    pub charts: String,
     /// Whether it had a quorum when last looked at.
     pub had_quorum: bool,
 }

@@ -1,6 +1,7 @@
 //! A pair of hands that works on a twin without any engine: right and wrong sequences, written as changes.
 
-#![allow(dead_code)] // each test binary uses a part of it
+// Each test binary uses a part of it; it is test code outside of test functions.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::time::Duration;
 
