@@ -82,7 +82,7 @@ pub enum Look {
     },
     /// Local etcd snapshots whose name begins so → [`crate::answer::Files`].
     Snapshots {
-        /// Beginning of the file name; empty for all. The newest 200 are returned.
+        /// Beginning of the file name; empty for all. The newest 200 are returned, newest first.
         prefix: String,
     },
     /// Recovery points that this host keeps → [`crate::answer::Points`].
