@@ -13,12 +13,14 @@ use rke2flow_engine::run::{Engine, NewRun, Outcome, Run};
 use super::Figures;
 use super::world::{World, chain};
 
-pub fn sequential(directory: &Path, steps: usize, threads: usize) -> Figures {
-    measure(directory, chain(&format!("sequential-{threads}"), steps, 0), steps, threads)
+pub fn sequential(directory: &Path, steps: usize, threads: usize, round: usize) -> Figures {
+    let figures = measure(directory, chain(&format!("sequential-{threads}-{round}"), steps, 0), steps, threads);
+    Figures { one_by_one: true, ..figures }
 }
 
-pub fn parallel(directory: &Path, branches: usize, hosts: usize, threads: usize) -> Figures {
-    measure(directory, chain(&format!("parallel-{threads}"), branches, hosts), branches * hosts, threads)
+pub fn parallel(directory: &Path, branches: usize, hosts: usize, threads: usize, round: usize) -> Figures {
+    let new = chain(&format!("parallel-{threads}-{round}"), branches, hosts);
+    measure(directory, new, branches * hosts, threads)
 }
 
 /// Drives a run to its end; 0 threads: on this one.
@@ -43,6 +45,6 @@ pub fn measure(directory: &Path, new: NewRun, steps: usize, threads: usize) -> F
         let at = world.applied_at();
         assert_eq!(at.len(), steps);
         let each = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        Figures { steps, wall, each, syncs: syncs.load(Ordering::Relaxed) - before }
+        Figures { steps, wall, each, syncs: syncs.load(Ordering::Relaxed) - before, one_by_one: false }
     })
 }

@@ -1,8 +1,9 @@
 //! The engine is stopped before and after every record, gone on with, and compared with a run that was left alone.
 
+use rke2flow_engine::inbox::Inbox;
 use rke2flow_engine::journal::{CrashPoint, JournalError, MemoryJournal};
 use rke2flow_engine::plan::{Always, NeedPlan, Plan, StepPlan};
-use rke2flow_engine::record::{Event, Verdict};
+use rke2flow_engine::record::{Command, Event, Verdict};
 use rke2flow_engine::run::{Engine, EngineError, Gates, Outcome, Run, RunError};
 use serde_json::json;
 
@@ -122,4 +123,41 @@ fn check_records(scenario: &Scenario) {
             _ => {}
         }
     }
+}
+
+/// A run that failed, and what a person then asks of it: the engine that takes it up dies at any record.
+async fn command_survives(command: Command, expected: Verdict, marks: &[&str]) {
+    let mut seq = None;
+    loop {
+        let scenario = Scenario::new();
+        let bad = doing(step("bad"), vec![act("Make", json!({"mark": "bad", "fails": 1000}))]);
+        let unfence = StepPlan { always: Some(Always::OnClose), ..step("unfence") };
+        let steps = vec![bad, after(step("next"), &[0]), unfence];
+        assert!(matches!(scenario.drive(plan(steps)).await.unwrap(), Outcome::Failed { .. }));
+        let directory = tempfile::tempdir().unwrap();
+        let inbox = Inbox::at(directory.path());
+        inbox.send(&command, jiff::Timestamp::UNIX_EPOCH).unwrap();
+        let at: u64 = *seq.get_or_insert(scenario.disk.len() as u64);
+        let journal = MemoryJournal::open(scenario.disk.clone()).crash_at(CrashPoint::After(at));
+        let crashed = scenario.resume_from(journal).inbox(inbox.clone()).drive().await;
+        if let Ok(outcome) = crashed {
+            assert_eq!(outcome, Outcome::Closed(expected), "undisturbed");
+            return;
+        }
+        let outcome = scenario.resume().inbox(inbox.clone()).drive().await.unwrap();
+        assert_eq!(outcome, Outcome::Closed(expected.clone()), "after record {at}");
+        assert_eq!(scenario.world.marks().into_keys().collect::<Vec<_>>(), marks, "after record {at}");
+        let received = scenario.kinds().into_iter().filter(|kind| *kind == "CommandReceived").count();
+        assert_eq!((received, inbox.look().len()), (1, 0), "after record {at}");
+        seq = Some(at + 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_skip_and_an_abort_are_carried_out_wherever_the_engine_dies_after_receiving_them() {
+    let who = || "bob".to_owned();
+    let skip = Command::Skip { step: "bad".into(), who: who(), reason: "by hand".into() };
+    command_survives(skip, Verdict::Succeeded, &["next@operator", "unfence@operator"]).await;
+    let abort = Command::Abort { reason: "enough".into(), who: who() };
+    command_survives(abort, Verdict::Aborted, &["unfence@operator"]).await;
 }

@@ -4,6 +4,7 @@
 mod closing;
 mod commands;
 mod crash;
+mod disk;
 mod failures;
 mod gates;
 mod order;
