@@ -106,9 +106,28 @@ fn several_open_runs_are_listed_and_none_is_guessed() {
     let scenario = Scenario::with_twin().file("gate.ron", WITH_GATE);
     scenario.rke2flow(&["run", "gate.ron"]).ends_with(3);
     let first = scenario.only_run();
-    // The second run is refused by the hosts, which remember the first one, and stays open.
-    scenario.rke2flow(&["run", "gate.ron"]).ends_with(5).says(&first);
+    scenario.rke2flow(&["run", "gate.ron", "--takeover"]).ends_with(3);
     scenario.rke2flow(&["resume"]).ends_with(2).says("several runs are open").says(&first);
+}
+
+#[test]
+fn a_cluster_that_is_held_is_refused_with_who_and_since_when_and_no_run_is_created() {
+    let scenario = Scenario::with_twin().file("gate.ron", WITH_GATE);
+    scenario.rke2flow(&["run", "gate.ron"]).ends_with(3);
+    let first = scenario.only_run();
+    let refused = scenario.rke2flow(&["run", "gate.ron"]).ends_with(5);
+    refused.says("held by").says("since 20").says(&format!("resume {first}"));
+    assert_eq!(scenario.only_run(), first);
+}
+
+#[test]
+fn an_operator_who_was_overtaken_is_refused_by_the_hosts() {
+    let scenario = Scenario::with_twin().file("gate.ron", WITH_GATE);
+    scenario.rke2flow(&["run", "gate.ron"]).ends_with(3);
+    let first = scenario.only_run();
+    scenario.rke2flow(&["run", "gate.ron", "--takeover", "--yes"]).ends_with(0);
+    scenario.rke2flow(&["run", "gate.ron", "--takeover"]).ends_with(3);
+    scenario.rke2flow(&["resume", &first, "--yes"]).ends_with(5).says("held by");
 }
 
 #[test]

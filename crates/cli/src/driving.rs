@@ -7,6 +7,7 @@ use rke2flow_engine::clock::Clock;
 use rke2flow_engine::cluster::Cluster;
 use rke2flow_engine::id::RunId;
 use rke2flow_engine::journal::JournalError;
+use rke2flow_engine::plan::Plan;
 use rke2flow_engine::record::Verdict;
 use rke2flow_engine::run::{ClaimError, Engine, EngineError, Gates, Outcome as RunOutcome, Revisions, Run, RunError};
 use rke2flow_steps::catalogue::StepsCatalogue;
@@ -72,15 +73,10 @@ impl Driving<'_> {
     fn engine(&self, run: Run, cluster: &Cluster, runs: &Runs, screen: &Screen) -> Result<Engine, Problem> {
         let replayed = run.replayed();
         let who = place::who();
-        let takeover = match (self.consent.takeover, replayed.plan.supersedes) {
-            (true, _) => Takeover::Anyone,
-            (false, true) => Takeover::OwnRuns,
-            (false, false) => Takeover::No,
-        };
         let claims = ClusterClaims {
             claims: Claims::new(Hosts::new(self.access.clone()), replayed.opened.lost.clone()),
             holder: who.clone(),
-            takeover,
+            takeover: takeover(self.consent, &replayed.plan),
             screen: screen.clone(),
         };
         let detail = if self.global.verbose > 0 { Detail::More } else { Detail::Plain };
@@ -164,6 +160,15 @@ impl Driving<'_> {
                 Err(Problem::new(Exit::Failed, format!("run {id} was superseded by {by}")).next(report))
             }
         }
+    }
+}
+
+/// Whose unreleased claim this run may pass over.
+pub fn takeover(consent: ConsentArgs, plan: &Plan) -> Takeover {
+    match (consent.takeover, plan.supersedes) {
+        (true, _) => Takeover::Anyone,
+        (false, true) => Takeover::OwnRuns,
+        (false, false) => Takeover::No,
     }
 }
 

@@ -1,7 +1,7 @@
 //! A run that takes the place of an open one, as a rollback takes the place of its upgrade.
 
 use rke2flow_engine::clock::Clock;
-use rke2flow_engine::record::Event;
+use rke2flow_engine::record::{Event, Verdict};
 use rke2flow_engine::run::{Replayed, Run};
 
 use crate::driving::run_problem;
@@ -31,8 +31,12 @@ pub fn close_older(older: Vec<Run>, new: &Seen) -> Result<(), Problem> {
     }
     for run in older {
         let id = run.replayed().id.clone();
-        run.supersede(&new.replayed.id, &Clock::real())
-            .map_err(|error| Problem::new(Exit::Failed, format!("cannot close run {id}")).observed(error))?;
+        run.close(
+            Verdict::Superseded { by: new.replayed.id.clone() },
+            format!("run {} has taken its place", new.replayed.id),
+            &Clock::real(),
+        )
+        .map_err(|error| Problem::new(Exit::Failed, format!("cannot close run {id}")).observed(error))?;
         eprintln!("run {id} is superseded by {}", new.replayed.id);
     }
     Ok(())

@@ -2,22 +2,73 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rke2flow_engine::cluster::Cluster;
 use rke2flow_engine::id::HostName;
 use rke2flow_steps::access::ssh::HostReport;
 use rke2flow_steps::access::{self, Connected};
+use rke2flow_steps::answer::ClaimState;
+use rke2flow_steps::host::Takeover;
 use rke2flow_steps::ports::{Access, AccessError};
 
 use crate::exit::{Exit, Problem};
+use crate::runs::Runs;
 
 /// What one host answered to the first look.
 pub type Checked = (HostName, Result<HostReport, AccessError>);
 
-/// Connects to every host that is not lost; the first thing that is not as it must be refuses.
-pub async fn reach(cluster: Arc<Cluster>, lost: &[HostName]) -> Result<Access, Problem> {
+/// Connects to every host that is not lost. Refuses, with all of them named, when one cannot be used.
+pub async fn reach(cluster: Arc<Cluster>, lost: &[HostName]) -> Result<Reached, Problem> {
     let connected = open(cluster.clone()).await?;
-    let refused = refusals(connected.shell.check_all(&hosts(&cluster, lost)).await);
-    if refused.is_empty() { Ok(connected.access) } else { Err(unreachable(&refused)) }
+    let checked = connected.shell.check_all(&hosts(&cluster, lost)).await;
+    let claim = held(&checked);
+    let refused = refusals(checked);
+    if refused.is_empty() { Ok(Reached { access: connected.access, claim }) } else { Err(unreachable(&refused)) }
+}
+
+/// A cluster whose hosts all answered.
+pub struct Reached {
+    /// The way to them.
+    pub access: Access,
+    /// The greatest claim that a host remembers and nobody has released.
+    pub claim: Option<ClaimState>,
+}
+
+impl Reached {
+    /// Refuses when somebody holds the cluster whose claim may not be passed over: no run is created then.
+    pub fn must_be_free(&self, who: &str, takeover: Takeover, runs: &Runs) -> Result<(), Problem> {
+        let Some(state) = &self.claim else { return Ok(()) };
+        let may_pass = match takeover {
+            Takeover::Anyone => true,
+            Takeover::OwnRuns => state.claim.holder == who,
+            Takeover::No => false,
+        };
+        if may_pass {
+            return Ok(());
+        }
+        let run = &state.claim.run;
+        let since = Timestamp::from_second(state.since).map_or_else(|_| "unknown".to_owned(), |at| at.to_string());
+        let next = if runs.see(run).is_ok() {
+            [format!("status {run}"), format!("resume {run}"), format!("abort {run}")]
+                .map(|rest| runs.again(&rest))
+                .join("\n")
+        } else {
+            format!(
+                "ask {}; rke2flow run … --takeover   (when that run will not go on, for certain)",
+                state.claim.holder
+            )
+        };
+        Err(Problem::new(
+            Exit::Held,
+            format!("the cluster is held by {} since {since}, for run {run}", state.claim.holder),
+        )
+        .next(next))
+    }
+}
+
+fn held(checked: &[Checked]) -> Option<ClaimState> {
+    let states = checked.iter().filter_map(|(_, answer)| answer.as_ref().ok()?.survey.claim.clone());
+    states.filter(|state| !state.released).max_by_key(|state| state.claim.number)
 }
 
 /// Connects for a run that is under way. A host that does not answer is told and may come back: its steps wait for it.

@@ -2,6 +2,8 @@
 
 mod ask;
 mod doctor;
+mod list;
+mod logs;
 mod manual;
 mod plan;
 mod rehearse;
@@ -28,9 +30,9 @@ pub fn carry_out(cli: &Cli) -> Outcome {
         Command::Plan(args) => plan::plan(global, args),
         Command::Status(args) => status::status(global, args),
         Command::Watch(args) => status::watch(global, args),
-        Command::Runs => status::runs(global),
-        Command::Show(args) => status::show(global, args),
-        Command::Logs(args) => status::logs(global, args),
+        Command::Runs => list::runs(global),
+        Command::Show(args) => list::show(global, args),
+        Command::Logs(args) => logs::logs(global, args),
         Command::Pause(args) => ask::pause(global, args),
         Command::Continue(args) => ask::go_on(global, args),
         Command::Abort(args) => resume::abort(global, args),

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use rke2flow_engine::clock::Clock;
 use rke2flow_engine::cluster::{self, Cluster};
 use rke2flow_engine::inbox::Inbox;
-use rke2flow_engine::record::{Command, Verdict};
+use rke2flow_engine::record::{Command, Event, Verdict};
 use rke2flow_engine::run::{Replayed, Revisions, Run};
 use rke2flow_engine::source::SourceText;
 
@@ -52,6 +53,9 @@ pub fn abort(global: &Global, args: &AbortArgs) -> Outcome {
         eprintln!("the engine of run {id} is asked to abort\nnext: {}", runs.again(&format!("watch {id}")));
         return Ok(Exit::Done);
     }
+    if !seen.records.iter().any(|record| matches!(record.event, Event::ClaimTaken { .. })) {
+        return close_untouched(&runs, &seen, &args.ask.reason);
+    }
     let consent = ConsentArgs { yes: false, takeover: args.takeover, fail_over_budget: false };
     let outcome = block_on(go_on(global, &runs, &seen, consent, Revisions::Accepted))?;
     let closed = runs.see(id)?.replayed.state.closed() == Some(&Verdict::Aborted);
@@ -66,6 +70,16 @@ async fn go_on(global: &Global, runs: &Runs, seen: &Seen, consent: ConsentArgs, 
     eprintln!("run {id} of {runbook} on {}: {finished} done already, not repeated", cluster.name);
     let access = world::reach_again(cluster.clone(), &seen.replayed.opened.lost).await?;
     Driving { global, consent, revisions, access }.drive(run, &cluster).await
+}
+
+/// A run that never had the claim has nothing on any host: its journal is all there is to close.
+fn close_untouched(runs: &Runs, seen: &Seen, reason: &str) -> Outcome {
+    let id = &seen.replayed.id;
+    let run = Run::open(seen.directory.path()).map_err(|error| run_problem(runs, id, &error))?;
+    run.close(Verdict::Aborted, format!("{}: {reason}", place::who()), &Clock::real())
+        .map_err(|error| run_problem(runs, id, &error))?;
+    eprintln!("run {id} was aborted; it had nothing on any host");
+    Ok(Exit::Done)
 }
 
 /// The cluster file as the run remembers it.

@@ -14,7 +14,7 @@ use rke2flow_steps::catalogue::StepsCatalogue;
 
 use super::block_on;
 use crate::args::{Global, RunArgs};
-use crate::driving::{Driving, run_problem};
+use crate::driving::{self, Driving, run_problem};
 use crate::exit::Outcome;
 use crate::making::{self, Made};
 use crate::runs::Runs;
@@ -34,7 +34,10 @@ pub async fn begin(global: &Global, args: &RunArgs) -> Outcome {
         saved.must_be_of(&made)?;
     }
     let runs = Runs::of(global)?;
-    let access = world::reach(made.cluster.clone(), &made.lost()).await?;
+    let reached = world::reach(made.cluster.clone(), &made.lost()).await?;
+    let takeover = driving::takeover(args.consent, &made.planned.plan);
+    reached.must_be_free(&place::who(), takeover, &runs)?;
+    let access = reached.access;
     if let Some(saved) = saved {
         saved.must_agree_with(&probing::probe(&made.planned.plan, &StepsCatalogue::new(access.clone())).await)?;
     }

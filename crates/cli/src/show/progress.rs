@@ -31,6 +31,7 @@ pub struct Progress {
     detail: Detail,
     speed: u32,
     opened: Option<Timestamp>,
+    last: Timestamp,
     phase_of: BTreeMap<String, usize>,
     phases: Vec<Phase>,
     attempts: BTreeMap<String, Attempt>,
@@ -40,7 +41,14 @@ pub struct Progress {
 struct Phase {
     id: PhaseId,
     budget: Option<Duration>,
-    entered: Option<Timestamp>,
+    spent: Duration,
+    active: Option<Active>,
+}
+
+/// Attempts of a phase that are under way: its time is the union of its attempts, as in the report.
+struct Active {
+    since: Timestamp,
+    attempts: usize,
 }
 
 struct Attempt {
@@ -54,7 +62,8 @@ impl Progress {
         let phases = plan.phases.iter().map(|phase| Phase {
             id: phase.id.clone(),
             budget: phase.budget.map(|budget| budget.get()),
-            entered: None,
+            spent: Duration::ZERO,
+            active: None,
         });
         let instances = plan.instances();
         let phase_of = instances.iter().map(|i| (i.id.as_str().to_owned(), plan.steps[i.step].phase)).collect();
@@ -63,6 +72,7 @@ impl Progress {
             detail,
             speed: 1,
             opened: None,
+            last: Timestamp::UNIX_EPOCH,
             phase_of,
             phases: phases.collect(),
             attempts: BTreeMap::new(),
@@ -72,11 +82,21 @@ impl Progress {
 
     /// The lines that tell about a record; none for what is of no interest.
     pub fn record(&mut self, record: &Record) -> Vec<String> {
+        let lines = self.lines(record);
+        self.last = record.at;
+        lines
+    }
+
+    fn lines(&mut self, record: &Record) -> Vec<String> {
         let at = record.at;
         match &record.event {
             Event::RunOpened(opened) => self.run_opened(at, record, opened),
             Event::EngineStarted { gap_ms, speed, .. } => {
                 self.speed = (*speed).max(1);
+                // Whatever was under way was cut off with the engine before.
+                for instance in std::mem::take(&mut self.attempts).into_keys() {
+                    self.attempt_ended(self.last, &instance);
+                }
                 if *gap_ms == 0 {
                     return Vec::new();
                 }
@@ -105,7 +125,7 @@ impl Progress {
         let at = record.at;
         match &record.event {
             Event::AttemptStarted { instance, attempt } => {
-                self.attempts.insert(instance.to_string(), Attempt { began: at, changed: false });
+                self.attempt_began(at, instance);
                 let number = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
                 self.when(Detail::More, |this| vec![this.of(at, instance, &format!("begins{number}"))])
             }
@@ -126,6 +146,9 @@ impl Progress {
                 vec![self.of(at, instance, &format!("attempt {attempt} in {}{whose}", short(wait)))]
             }
             Event::Skipped { instance, why, by } => {
+                if self.attempts.remove(instance.as_str()).is_some() {
+                    self.attempt_ended(at, instance.as_str());
+                }
                 let whose = match by {
                     Cause::Engine => String::new(),
                     Cause::Person(who) => format!(" by {who}"),
@@ -176,7 +199,6 @@ impl Progress {
 
     fn phase_entered(&mut self, at: Timestamp, id: &PhaseId) -> Vec<String> {
         let Some(index) = self.phases.iter().position(|phase| phase.id == *id) else { return Vec::new() };
-        self.phases[index].entered.get_or_insert(at);
         let budget = self.phases[index].budget;
         let budget = budget.map_or_else(String::new, |budget| format!(", budget {}", minutes(budget)));
         vec![self.line(at, None, &format!("phase {id} begins{budget}"))]
@@ -184,8 +206,7 @@ impl Progress {
 
     fn phase_left(&mut self, at: Timestamp, id: &PhaseId) -> Vec<String> {
         let Some(phase) = self.phases.iter().find(|phase| phase.id == *id) else { return Vec::new() };
-        let Some(entered) = phase.entered else { return Vec::new() };
-        let took = self.cluster_time(entered, at);
+        let took = self.spent(phase, at);
         let text = match phase.budget {
             None => format!("phase {id} ended after {}", minutes(took)),
             Some(budget) if took > budget => {
@@ -200,6 +221,9 @@ impl Progress {
     fn settled(&mut self, at: Timestamp, instance: &InstanceId) -> String {
         self.hinted.remove(instance.as_str());
         let attempt = self.attempts.remove(instance.as_str());
+        if attempt.is_some() {
+            self.attempt_ended(at, instance.as_str());
+        }
         let took = attempt.as_ref().map(|attempt| short(self.cluster_time(attempt.began, at))).unwrap_or_default();
         let word = match attempt {
             Some(Attempt { changed: false, .. }) => self.colour.good("holds"),
@@ -210,6 +234,9 @@ impl Progress {
 
     fn failed(&mut self, at: Timestamp, instance: &InstanceId, attempt: u32, failure: &Failure) -> Vec<String> {
         self.hinted.remove(instance.as_str());
+        if self.attempts.remove(instance.as_str()).is_some() {
+            self.attempt_ended(at, instance.as_str());
+        }
         let kind = match failure.class {
             FailureClass::Transient => "failed",
             FailureClass::Permanent => "failed for good",
@@ -240,12 +267,36 @@ impl Progress {
         let elapsed = self.opened.map_or(Duration::ZERO, |opened| self.cluster_time(opened, at));
         let mut line = format!("+{} ", minutes(elapsed));
         if let Some(phase) = phase.and_then(|index| self.phases.get(index)) {
-            let spent = phase.entered.map_or(Duration::ZERO, |entered| self.cluster_time(entered, at));
+            let spent = self.spent(phase, at);
             let budget = phase.budget.map_or_else(String::new, |budget| format!("/{}", minutes(budget)));
             line.push_str(&format!("[{} {}{budget}] ", phase.id, minutes(spent)));
         }
         line.push_str(text);
         line
+    }
+
+    fn attempt_began(&mut self, at: Timestamp, instance: &InstanceId) {
+        let known = self.attempts.insert(instance.to_string(), Attempt { began: at, changed: false });
+        let phase = self.phase_of.get(instance.as_str()).and_then(|index| self.phases.get_mut(*index));
+        if let (None, Some(phase)) = (known, phase) {
+            phase.active.get_or_insert(Active { since: at, attempts: 0 }).attempts += 1;
+        }
+    }
+
+    fn attempt_ended(&mut self, at: Timestamp, instance: &str) {
+        let speed = self.speed;
+        let Some(phase) = self.phase_of.get(instance).and_then(|index| self.phases.get_mut(*index)) else { return };
+        let Some(active) = &mut phase.active else { return };
+        active.attempts -= 1;
+        if active.attempts == 0 {
+            phase.spent += Duration::try_from(at.duration_since(active.since)).unwrap_or_default() * speed;
+            phase.active = None;
+        }
+    }
+
+    fn spent(&self, phase: &Phase, at: Timestamp) -> Duration {
+        let running = phase.active.as_ref().map(|active| self.cluster_time(active.since, at));
+        phase.spent + running.unwrap_or_default()
     }
 
     fn cluster_time(&self, from: Timestamp, to: Timestamp) -> Duration {

@@ -94,12 +94,10 @@ impl Run {
         (self.replayed, self.journal, self.directory)
     }
 
-    /// Closes the run because a later one has taken its place. What it still has on hosts is the later one's to take down.
-    pub fn supersede(mut self, by: &RunId, clock: &Clock) -> Result<(), RunError> {
-        let closed = Event::RunClosed {
-            verdict: Verdict::Superseded { by: by.clone() },
-            why: format!("run {by} has taken its place"),
-        };
+    /// Closes the run without reaching any host: because a later one has taken its place and what this one has on
+    /// hosts, or because it never had the right to change one.
+    pub fn close(mut self, verdict: Verdict, why: impl Into<String>, clock: &Clock) -> Result<(), RunError> {
+        let closed = Event::RunClosed { verdict, why: why.into() };
         let (claim, state) = (self.replayed.state.claim(), &mut self.replayed.state);
         let mut apply = |record: &Record| Ok(state.apply(record)?);
         ledger::write(self.journal.as_mut(), &self.replayed.id, claim, clock, std::iter::once(closed), &mut apply)
