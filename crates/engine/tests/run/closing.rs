@@ -128,6 +128,6 @@ async fn a_run_whose_place_another_one_takes_is_closed_without_an_engine() {
     failed(&scenario.drive(plan(vec![bad])).await.unwrap());
     let by = RunId::new("261122-0400-abcd").unwrap();
     let run = Run::resume(Box::new(MemoryJournal::open(scenario.disk.clone()))).unwrap();
-    run.supersede(&by, &Clock::real()).unwrap();
+    run.close(Verdict::Superseded { by: by.clone() }, "a rollback took its place", &Clock::real()).unwrap();
     assert_eq!(scenario.resume().drive().await.unwrap(), Outcome::Closed(Verdict::Superseded { by }));
 }
