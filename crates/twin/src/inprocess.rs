@@ -68,7 +68,8 @@ pub fn cluster(spec: &TwinSpec) -> Cluster {
         format: 1,
         name: spec.name.clone(),
         distribution: spec.distribution,
-        version: None,
+        // What the operator wants next: the newest release that there is.
+        version: spec.releases.last().cloned(),
         hosts: hosts.collect(),
         ssh: Ssh::default(),
         init: None,
