@@ -171,3 +171,70 @@ impl Action for Offline {
         Err(self.failure())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rke2flow_engine::id::HostName;
+    use serde_json::json;
+
+    use super::*;
+
+    /// The names of an action's fields, as its own refusal of an unknown one tells them.
+    fn fields(info: &ActionInfo) -> Vec<String> {
+        let target = match info.place {
+            Place::Operator => Target::Operator,
+            _ => Target::Host(HostName::new("server-0").unwrap()),
+        };
+        let refusal = StepsCatalogue::offline().bind(info.name, &json!({ "?": 1 }), &target).err().unwrap();
+        let expected = refusal.split_once("expected").map_or("", |(_, expected)| expected);
+        expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    fn reference() -> String {
+        let mut text = include_str!("../../../docs/src/actions.md").split("\n| Action").next().unwrap().to_owned();
+        text.push_str("\n| Action | Goal | Runs | Fields | Facts |\n|---|---|---|---|---|\n");
+        for info in infos() {
+            let place = match info.place {
+                Place::Operator => "on the operator's machine",
+                Place::Host => "for a host",
+                Place::Anywhere => "anywhere",
+            };
+            let facts: Vec<&str> = info.facts.iter().map(|fact| fact.name).collect();
+            let looks = if info.changes || info.gate { "" } else { " (looks only)" };
+            let row = [info.name, &format!("{}{looks}", info.goal), place, &fields(info).join(", "), &facts.join(", ")];
+            text.push_str(&format!("| {} |\n", row.join(" | ")));
+        }
+        text
+    }
+
+    #[test]
+    fn the_reference_of_actions_is_the_catalogue() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/src/actions.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, reference()).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap();
+        assert!(written == reference(), "docs/src/actions.md is old: run this test with UPDATE_DOCS=1");
+    }
+
+    #[test]
+    fn every_action_has_a_name_and_a_goal_of_its_own() {
+        let names: BTreeMap<&str, &str> = infos().iter().map(|info| (info.name, info.goal)).collect();
+        assert_eq!(names.len(), infos().len());
+        assert!(names.values().all(|goal| !goal.is_empty() && !goal.ends_with('.')));
+    }
+
+    #[test]
+    fn an_action_is_bound_only_where_it_can_run_and_only_with_fields_that_it_has() {
+        let catalogue = StepsCatalogue::offline();
+        let host = Target::Host(HostName::new("server-0").unwrap());
+        let refusal = |name: &str, fields: Value, target: &Target| catalogue.bind(name, &fields, target).err().unwrap();
+        assert!(refusal("StartUnit", json!({}), &Target::Operator).contains("runs for a host"));
+        assert!(refusal("Health", json!({}), &host).contains("runs on the operator's machine"));
+        assert!(refusal("StartUnit", json!({ "force": true }), &host).contains("unknown field `force`"));
+        assert!(refusal("StartUnti", json!({}), &host).contains("no action `StartUnti`"));
+        assert!(catalogue.bind("StartUnit", &json!({}), &host).is_ok());
+    }
+}

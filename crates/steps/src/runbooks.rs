@@ -119,7 +119,8 @@ mod tests {
             ("sentinel-before", "snapshot"),
             ("snapshot", "sentinel-after"),
             ("record", "servers"),
-            ("prefetch", "servers"),
+            ("prefetch-old", "servers"),
+            ("prefetch-new", "servers"),
             ("servers", "agents"),
         ] {
             assert!(at[before] < at[after], "{after} comes before {before}");
