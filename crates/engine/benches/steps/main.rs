@@ -103,8 +103,11 @@ fn median(mut figures: Vec<&Figures>) -> &Figures {
     figures[figures.len() / 2]
 }
 
-/// A place on a real disk: `/tmp` is often memory.
+/// `$BENCH_DIR`, else a place on a real disk: `/tmp` is often memory.
 fn target_directory() -> std::path::PathBuf {
+    if let Some(directory) = std::env::var_os("BENCH_DIR") {
+        return directory.into();
+    }
     let here = std::env::current_exe().expect("this program is a file");
     here.parent().expect("a file is in a directory").to_owned()
 }
