@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::actions::pause_schedules::{collection, list};
-use crate::actions::velero_backup::adopt;
+use crate::actions::velero_backup::{adopt, class_of};
 use crate::actions::{Goal, World, info, known, noted};
 use crate::kinds::{LABEL_RUN, LABEL_STEP, VeleroEnd, VeleroJob};
 use crate::objects::Created;
@@ -40,7 +40,8 @@ impl Goal for RestoreVolumes {
                 VeleroEnd::Running(phase) => return Ok(Probe::InProgress(format!("{name} is {phase}"))),
                 VeleroEnd::Failed(why) if *name == own => {
                     let next = format!("velero restore describe {name} --details");
-                    return Err(Failure::permanent(format!("restore {name} failed")).observed(why).next(next));
+                    let failure = Failure::of(class_of(&why), format!("restore {name} failed"));
+                    return Err(failure.observed(why).next(next));
                 }
                 VeleroEnd::Failed(_) => {}
             }
@@ -119,6 +120,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_restore_is_made_once() {
         Scene::new().on("operator", restore()).idempotent().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restore_that_a_start_of_velero_cut_off_is_tried_again_under_a_new_name() {
+        let scene = Scene::new();
+        let mut bench = scene.on("operator", restore());
+        bench.apply().await;
+        let path = "/apis/velero.io/v1/namespaces/velero/restores/rf-261122-0300-k7q2-data-a1";
+        let why = "found a restore with status \"InProgress\" during the server starting, mark it as \"Failed\"";
+        scene.edit(path, |restore| restore["status"] = json!({ "phase": "Failed", "failureReason": why }));
+        assert_eq!(bench.failure().await.class, rke2flow_engine::action::FailureClass::Transient);
+        bench.context.attempt = 2;
+        bench.pending().await;
+        bench.apply().await;
+        assert_eq!(bench.satisfied().await["restores"], json!(["rf-261122-0300-k7q2-data-a2"]));
     }
 
     #[tokio::test(start_paused = true)]

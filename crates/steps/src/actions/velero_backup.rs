@@ -1,7 +1,7 @@
 //! VeleroBackup: a Velero backup of this run is complete, without errors.
 
 use async_trait::async_trait;
-use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, FailureClass, Place, Probe};
 use rke2flow_engine::duration::Span;
 use rke2flow_engine::value::Facts;
 use rke2flow_engine::value::{FactSpec, Param, ValueType};
@@ -50,7 +50,8 @@ impl Goal for VeleroBackup {
                 VeleroEnd::Failed(why) if meta.name == own => {
                     let next =
                         format!("velero backup logs {own}; then rke2flow retry {} {}", context.run, context.step);
-                    return Err(Failure::permanent(format!("backup {own} failed")).observed(why).next(next));
+                    let failure = Failure::of(class_of(&why), format!("backup {own} failed"));
+                    return Err(failure.observed(why).next(next));
                 }
                 _ => {}
             }
@@ -108,6 +109,15 @@ fn name(context: &Context) -> String {
 pub(crate) async fn of_run(world: &World, run: &str) -> Result<Vec<VeleroJob>, Failure> {
     let backups: Vec<VeleroJob> = list(world, "backups").await?;
     Ok(backups.into_iter().filter(|backup| backup.metadata.run() == Some(run)).collect())
+}
+
+/// A start of Velero's server fails whatever is in progress (V:pkg/cmd/server/server.go): that passes, and the next
+/// attempt has a new name. Nothing else does.
+pub(crate) fn class_of(why: &str) -> FailureClass {
+    match why.contains("during the server starting") {
+        true => FailureClass::Transient,
+        false => FailureClass::Permanent,
+    }
 }
 
 /// An object that was there first is ours when it has our label.
