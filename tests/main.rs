@@ -5,6 +5,8 @@
 mod bad_input;
 mod collector;
 mod command_line;
+mod fence;
+mod rehearsals;
 mod runs;
 mod scenario;
 mod traces;

@@ -16,7 +16,7 @@ fn a_run_succeeds_and_says_what_each_phase_took() {
 
 #[test]
 fn a_run_that_was_killed_is_resumed_and_repeats_nothing() {
-    let scenario = Scenario::with_twin().file("three.ron", THREE_STEPS);
+    let scenario = Scenario::with_slow_twin().file("three.ron", THREE_STEPS);
     let mut engine = scenario.start(&["run", "three.ron", "-o", "json"]);
     engine.wait_for("\"Settled\"");
     engine.kill();
@@ -37,7 +37,7 @@ fn a_run_that_was_killed_is_resumed_and_repeats_nothing() {
 
 #[test]
 fn a_run_that_another_engine_drives_is_not_resumed_and_its_process_is_named() {
-    let scenario = Scenario::with_twin().file("gate.ron", WITH_GATE).file("three.ron", THREE_STEPS);
+    let scenario = Scenario::with_slow_twin().file("three.ron", THREE_STEPS);
     let mut engine = scenario.start(&["run", "three.ron", "-o", "json"]);
     engine.wait_for("\"AttemptStarted\"");
     engine.signal("STOP");
@@ -93,9 +93,37 @@ fn a_pause_stops_what_is_next_and_a_continue_lets_it_go_on() {
 
 #[test]
 fn ctrl_c_lets_what_runs_end_and_leaves_the_run_resumable() {
-    let scenario = Scenario::with_twin().file("three.ron", THREE_STEPS);
+    let scenario = Scenario::with_slow_twin().file("three.ron", THREE_STEPS);
     let mut engine = scenario.start(&["run", "three.ron", "-o", "json"]);
     engine.wait_for("\"AttemptStarted\"");
+    engine.signal("INT");
+    assert_eq!(engine.end(), Some(3));
+    scenario.rke2flow(&["resume"]).ends_with(0);
+}
+
+#[test]
+fn a_run_is_looked_at_and_paused_while_it_is_driven() {
+    let scenario = Scenario::with_slow_twin().file("three.ron", THREE_STEPS);
+    let mut engine = scenario.start(&["run", "three.ron", "-o", "json"]);
+    engine.wait_for("\"AttemptStarted\"");
+    let run = scenario.only_run();
+    let status = scenario.status(&run);
+    assert_eq!(status["state"], "running");
+    assert_eq!(status["engine"]["pid"], engine.id());
+    scenario.rke2flow(&["status"]).ends_with(0).prints("under way").prints(&format!("watch {run}"));
+    scenario.rke2flow(&["pause", &run, "--reason", "look first"]).ends_with(0).says("asked");
+    assert_eq!(engine.end(), Some(3));
+    assert_eq!(scenario.status(&run)["state"], "paused");
+    scenario.rke2flow(&["resume", &run]).ends_with(0);
+    scenario.rke2flow(&["watch", &run]).ends_with(0).prints("look first").prints("succeeded");
+}
+
+#[test]
+fn a_second_ctrl_c_stops_waiting_and_names_what_goes_on() {
+    let scenario = Scenario::with_slow_twin().file("three.ron", THREE_STEPS);
+    let mut engine = scenario.start(&["run", "three.ron", "-o", "json"]);
+    engine.wait_for("\"ApplyStarted\"");
+    engine.signal("TERM");
     engine.signal("INT");
     assert_eq!(engine.end(), Some(3));
     scenario.rke2flow(&["resume"]).ends_with(0);
@@ -174,7 +202,8 @@ fn a_saved_plan_is_applied_exactly_or_refused() {
 
 #[test]
 fn a_host_that_cannot_be_reached_or_shows_another_key_refuses_before_anything_is_done() {
-    let scenario = Scenario::with_twin_of(&["--servers", "3", "--agents", "0"]).file("three.ron", THREE_STEPS);
+    let scenario =
+        Scenario::with_twin_of(&["--servers", "3", "--agents", "0", "--speed", "200"]).file("three.ron", THREE_STEPS);
     let known_hosts = scenario.path("twin/known_hosts");
     let known = std::fs::read_to_string(&known_hosts).unwrap();
     let mut lines: Vec<String> = known.lines().map(str::to_owned).collect();
@@ -192,7 +221,8 @@ fn a_host_that_cannot_be_reached_or_shows_another_key_refuses_before_anything_is
 
 #[test]
 fn a_wrong_login_key_is_refused_for_every_host_at_once() {
-    let scenario = Scenario::with_twin_of(&["--servers", "2", "--agents", "1"]).file("three.ron", THREE_STEPS);
+    let scenario =
+        Scenario::with_twin_of(&["--servers", "2", "--agents", "1", "--speed", "200"]).file("three.ron", THREE_STEPS);
     let key = scenario.path("other_key");
     let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &text(&key)]).status().unwrap();
     assert!(made.success());

@@ -62,13 +62,18 @@ impl Scenario {
 
     /// A simulated cluster of one server that runs 200 times faster than life.
     pub fn with_twin() -> Self {
-        Self::with_twin_of(&["--servers", "1", "--agents", "0"])
+        Self::with_twin_of(&["--servers", "1", "--agents", "0", "--speed", "200"])
     }
 
-    /// A simulated cluster of this shape.
+    /// A simulated cluster of one server, so slow that a test can interfere with a run of three steps.
+    pub fn with_slow_twin() -> Self {
+        Self::with_twin_of(&["--servers", "1", "--agents", "0", "--speed", "2"])
+    }
+
+    /// A simulated cluster of this shape and speed.
     pub fn with_twin_of(shape: &[&str]) -> Self {
         let mut scenario = Self::new();
-        let mut command = scenario.command(&["twin", "up", "--speed", "200", "--dir"]);
+        let mut command = scenario.command(&["twin", "up", "--dir"]);
         command.arg(scenario.path("twin")).args(shape);
         let mut twin = Process::spawn(command);
         twin.wait_for("the twin is up");
@@ -204,6 +209,11 @@ impl Process {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends it a signal: `INT`, `TERM`.

@@ -37,7 +37,7 @@ fn a_run_is_one_trace_of_run_phase_step_and_attempt() {
 #[test]
 fn a_run_that_was_killed_and_resumed_is_one_trace_and_tells_every_span_once() {
     let collector = Collector::listen();
-    let scenario = Scenario::with_twin().file("three.ron", THREE_STEPS);
+    let scenario = Scenario::with_slow_twin().file("three.ron", THREE_STEPS);
     let mut engine = scenario.start_with(&collector.variables(), &["run", "three.ron", "-o", "json"]);
     engine.wait_for("\"Settled\"");
     engine.kill();

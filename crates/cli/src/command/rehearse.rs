@@ -67,13 +67,15 @@ impl Stage {
             return outcome;
         }
         let told: Vec<String> = violations.iter().map(tell).collect();
-        let next = match outcome {
-            Ok(_) => String::new(),
-            Err(problem) => problem.to_string(),
-        };
-        Err(Problem::new(Exit::Failed, format!("the twin saw {} violations", told.len()))
-            .observed(told.join("\n"))
-            .next(next))
+        let violated =
+            Problem::new(Exit::Failed, format!("the twin saw {} violations", told.len())).observed(told.join("\n"));
+        match outcome {
+            Ok(_) => Err(violated),
+            Err(problem) => {
+                eprintln!("{} {violated}", Colour::of_stderr().bad("error:"));
+                Err(Problem { exit: Exit::Failed, ..problem })
+            }
+        }
     }
 
     async fn carry_out(&self, args: &RehearseArgs) -> Outcome {

@@ -35,7 +35,7 @@ pub struct Progress {
     phase_of: BTreeMap<String, usize>,
     phases: Vec<Phase>,
     attempts: BTreeMap<String, Attempt>,
-    hinted: BTreeMap<String, (std::time::Instant, String)>,
+    hinted: BTreeMap<String, std::time::Instant>,
 }
 
 struct Phase {
@@ -149,11 +149,12 @@ impl Progress {
                 if self.attempts.remove(instance.as_str()).is_some() {
                     self.attempt_ended(at, instance.as_str());
                 }
-                let whose = match by {
-                    Cause::Engine => String::new(),
-                    Cause::Person(who) => format!(" by {who}"),
-                };
-                vec![self.of(at, instance, &format!("skipped{whose}: {why}"))]
+                match by {
+                    Cause::Engine => {
+                        self.when(Detail::More, |this| vec![this.of(at, instance, &format!("skipped: {why}"))])
+                    }
+                    Cause::Person(who) => vec![self.of(at, instance, &format!("skipped by {who}: {why}"))],
+                }
             }
             Event::GateOpened { instance, show } => {
                 vec![self.of(at, instance, &self.colour.warn(&format!("waits for consent: {show}")))]
@@ -175,14 +176,15 @@ impl Progress {
         now: std::time::Instant,
         at: Timestamp,
     ) -> Option<String> {
-        let known = self.hinted.get(instance.as_str());
-        if known.is_some_and(|(said, _)| now.duration_since(*said) < HINT_EVERY) {
+        // The first hint is not said at once: most waits are over before anybody could read about them.
+        let said = self.hinted.entry(instance.to_string()).or_insert(now);
+        if now.duration_since(*said) < HINT_EVERY {
             return None;
         }
-        self.hinted.insert(instance.to_string(), (now, hint.to_owned()));
+        *said = now;
         let since = self.attempts.get(instance.as_str()).map(|attempt| self.cluster_time(attempt.began, at));
         let since = since.map_or_else(String::new, |since| format!(" ({})", short(since)));
-        Some(self.of(at, instance, &self.colour.faint(&format!("waits: {hint}{since}"))))
+        Some(self.of(at, instance, &self.colour.faint(&format!("… {hint}{since}"))))
     }
 
     fn when(&self, detail: Detail, lines: impl FnOnce(&Self) -> Vec<String>) -> Vec<String> {
