@@ -38,12 +38,23 @@ pub enum Side {
     After,
 }
 
-/// Called around every effect. An error takes the place of the answer, as a broken connection would.
-pub type Hook = Arc<dyn Fn(&Effect) -> Result<(), AccessError> + Send + Sync>;
+/// What becomes of an effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on.
+    Go,
+    /// This takes the place of the answer, as a broken connection would.
+    Fail(AccessError),
+    /// Nobody ever answers: for stopping an engine exactly here.
+    Hang,
+}
+
+/// Called around every effect.
+pub type Hook = Arc<dyn Fn(&Effect) -> Fate + Send + Sync>;
 
 /// The ports of this twin.
 pub fn access(twin: &Twin, cluster: Arc<Cluster>) -> Access {
-    access_with(twin, cluster, Arc::new(|_| Ok(())))
+    access_with(twin, cluster, Arc::new(|_| Fate::Go))
 }
 
 /// The ports of this twin, with a hook around every effect.
@@ -106,12 +117,20 @@ struct Port {
 }
 
 impl Port {
-    fn around<T>(&self, what: &str, changes: bool, effect: impl FnOnce() -> T) -> Result<T, AccessError> {
+    async fn around<T>(&self, what: &str, changes: bool, effect: impl FnOnce() -> T) -> Result<T, AccessError> {
         let what = what.to_owned();
-        (self.hook)(&Effect { side: Side::Before, what: what.clone(), changes })?;
+        self.ask(&Effect { side: Side::Before, what: what.clone(), changes }).await?;
         let outcome = effect();
-        (self.hook)(&Effect { side: Side::After, what, changes })?;
+        self.ask(&Effect { side: Side::After, what, changes }).await?;
         Ok(outcome)
+    }
+
+    async fn ask(&self, effect: &Effect) -> Result<(), AccessError> {
+        match (self.hook)(effect) {
+            Fate::Go => Ok(()),
+            Fate::Fail(error) => Err(error),
+            Fate::Hang => std::future::pending().await,
+        }
     }
 }
 
@@ -125,7 +144,7 @@ impl Shell for Port {
         let script = format!("{ENVELOPE_MARK}{json}\n");
         let what = format!("{host}: {}", crate::host::describe(&envelope.command));
         let changes = crate::host::can_change(&envelope.command);
-        self.around(&what, changes, || self.twin.shell_now(host, "root", &script))
+        self.around(&what, changes, || self.twin.shell_now(host, "root", &script)).await
     }
 }
 
@@ -139,7 +158,7 @@ impl KubeApi for Port {
         let host = self.serving(server)?;
         let http = as_http(request);
         let what = format!("kube {} {}", http.method, http.path);
-        let reply = self.around(&what, http.method != "GET", || self.twin.kube_now(&host, &http))?;
+        let reply = self.around(&what, http.method != "GET", || self.twin.kube_now(&host, &http)).await?;
         let body = match reply.body {
             KubeBody::Json(value) => value,
             KubeBody::Text(text) => Value::String(text),
@@ -199,7 +218,7 @@ fn unreachable(host: &HostName, why: &str) -> AccessError {
 #[async_trait]
 impl Bucket for Port {
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, AccessError> {
-        let found = self.around(&format!("s3 HEAD {key}"), false, || self.twin.bucket().get(&self.bucket, key))?;
+        let found = self.around(&format!("s3 HEAD {key}"), false, || self.twin.bucket().get(&self.bucket, key)).await?;
         let found = found.map_err(|error| nonsense(&error))?;
         Ok(found.map(|object| ObjectInfo {
             key: key.to_owned(),
@@ -209,7 +228,7 @@ impl Bucket for Port {
     }
 
     async fn get(&self, key: &str, limit: usize) -> Result<Option<Vec<u8>>, AccessError> {
-        let found = self.around(&format!("s3 GET {key}"), false, || self.twin.bucket().get(&self.bucket, key))?;
+        let found = self.around(&format!("s3 GET {key}"), false, || self.twin.bucket().get(&self.bucket, key)).await?;
         match found.map_err(|error| nonsense(&error))? {
             Some(object) if object.bytes.len() > limit => Err(AccessError::Nonsense {
                 whom: "the bucket".to_owned(),
@@ -222,13 +241,14 @@ impl Bucket for Port {
     async fn put(&self, key: &str, bytes: Vec<u8>, metadata: BTreeMap<String, String>) -> Result<(), AccessError> {
         let kind = "application/octet-stream";
         let what = format!("s3 PUT {key}");
-        let written = self.around(&what, true, || self.twin.bucket().put(&self.bucket, key, bytes, metadata, kind))?;
+        let written =
+            self.around(&what, true, || self.twin.bucket().put(&self.bucket, key, bytes, metadata, kind)).await?;
         written.map(|_| ()).map_err(|error| nonsense(&error))
     }
 
     async fn list(&self, prefix: &str, limit: usize) -> Result<Vec<ObjectInfo>, AccessError> {
         let what = format!("s3 LIST {prefix}");
-        let found = self.around(&what, false, || self.twin.bucket().list(&self.bucket, prefix, "", limit))?;
+        let found = self.around(&what, false, || self.twin.bucket().list(&self.bucket, prefix, "", limit)).await?;
         let info = |(key, object): (String, crate::s3::store::S3Object)| ObjectInfo {
             key,
             size: object.bytes.len() as u64,
@@ -245,7 +265,7 @@ fn nonsense(error: &crate::s3::store::S3Error) -> AccessError {
 #[async_trait]
 impl Http for Port {
     async fn get(&self, url: &str) -> Result<(u16, String), AccessError> {
-        let reply = self.around(&format!("http GET {url}"), false, || self.twin.application(url))?;
+        let reply = self.around(&format!("http GET {url}"), false, || self.twin.application(url)).await?;
         reply.ok_or_else(|| AccessError::Unreachable { whom: url.to_owned(), why: "connection refused".to_owned() })
     }
 }

@@ -117,10 +117,11 @@ impl Store {
 
     /// All objects of a kind, in key order; `namespace` empty for all namespaces.
     pub fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<(&Key, &Value)> {
+        let first = Key::new(group, plural, namespace, "");
         let fits = |key: &Key| {
             key.group == group && key.plural == plural && (namespace.is_empty() || key.namespace == namespace)
         };
-        self.objects.iter().filter(|(key, _)| fits(key)).collect()
+        self.objects.range(first..).take_while(|(key, _)| fits(key)).collect()
     }
 
     /// Everything.
