@@ -25,6 +25,8 @@ pub enum Verdict {
     Done,
     /// It would act.
     WouldRun,
+    /// It would wait: the action changes nothing itself.
+    WouldWait,
     /// It would ask a person.
     WouldAsk,
     /// It would refuse.
@@ -41,6 +43,7 @@ impl Verdict {
         match self {
             Verdict::Done => "done",
             Verdict::WouldRun => "would run",
+            Verdict::WouldWait => "would wait",
             Verdict::WouldAsk => "would ask",
             Verdict::WouldRefuse => "would refuse",
             Verdict::KnownAfter => "known after",
@@ -219,8 +222,7 @@ fn verdict(probe: Probe, info: &ActionInfo, own: &mut Facts) -> (Verdict, String
             (Verdict::Done, String::new())
         }
         Probe::Pending(why) if info.changes => (Verdict::WouldRun, why),
-        Probe::Pending(why) => (Verdict::WouldRun, format!("would wait: {why}")),
-        Probe::InProgress(why) => (Verdict::WouldRun, format!("under way: {why}")),
+        Probe::Pending(why) | Probe::InProgress(why) => (Verdict::WouldWait, why),
         Probe::Refused { expected, found } => (Verdict::WouldRefuse, format!("expected {expected}, found {found}")),
     }
 }

@@ -65,19 +65,23 @@ fn write_step(out: &mut String, plan: &Plan, step: usize, findings: &[Finding], 
     for (action, verdict, why, targets) in alike(step, findings) {
         let words = match verdict {
             Verdict::Done => colour.good("done"),
-            Verdict::WouldRun | Verdict::WouldAsk => colour.warn(verdict.words()),
+            Verdict::WouldRun | Verdict::WouldWait | Verdict::WouldAsk => colour.warn(verdict.words()),
             Verdict::WouldRefuse | Verdict::CannotTell => colour.bad(verdict.words()),
             Verdict::KnownAfter => colour.faint(verdict.words()),
         };
         let why = match (verdict, why.as_str()) {
             (_, "") => String::new(),
+            (Verdict::KnownAfter, step) if step == planned.id.as_str() => " what comes before it".to_owned(),
             (Verdict::KnownAfter, step) => format!(" {step}"),
-            (_, why) => format!(": {why}"),
+            (_, why) => format!(": {}", why.replace('\n', WHY_INDENT)),
         };
         let names: Vec<String> = targets.iter().map(ToString::to_string).collect();
         push(out, format_args!("    {action:<18} {}: {words}{why}", names.join(" ")));
     }
 }
+
+/// Where the further lines of a reason begin.
+const WHY_INDENT: &str = "\n        ";
 
 type Alike = (String, Verdict, String, Vec<Target>);
 
@@ -104,6 +108,7 @@ fn write_summary(out: &mut String, plan: &Plan, forecast: &Forecast, findings: &
     let all = [
         Verdict::Done,
         Verdict::WouldRun,
+        Verdict::WouldWait,
         Verdict::WouldAsk,
         Verdict::KnownAfter,
         Verdict::WouldRefuse,
