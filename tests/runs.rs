@@ -12,6 +12,9 @@ fn a_run_succeeds_and_says_what_each_phase_took() {
     let run = scenario.only_run();
     assert_eq!(scenario.status(&run)["state"], "succeeded");
     scenario.rke2flow(&["resume", &run]).ends_with(0).says("succeeded already");
+    for step in ["hold", "release", "start"] {
+        scenario.rke2flow(&["logs", &run, step]).ends_with(0).prints("holds");
+    }
 }
 
 #[test]

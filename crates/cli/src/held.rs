@@ -58,3 +58,45 @@ fn each_pair(instance: &str, mut visit: impl FnMut(usize, &str, &str)) {
         visit(pair, target, action);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use rke2flow_engine::id::{InstanceId, RunId, StepId, Target, UnitName};
+    use rke2flow_engine::value::Facts;
+
+    use super::*;
+
+    fn record(seq: u64, event: Event) -> Record {
+        let run = RunId::new("261122-0312-k7q2").unwrap();
+        let at = Timestamp::UNIX_EPOCH;
+        Record { v: 1, seq, at, boot: String::new(), mono_ms: 0, run, claim: 1, prev: String::new(), event }
+    }
+
+    fn instance(action: &str, host: &str) -> InstanceId {
+        let target = Target::Host(rke2flow_engine::id::HostName::new(host).unwrap());
+        InstanceId::new(&StepId::new("step").unwrap(), action, 1, &target)
+    }
+
+    fn begun(action: &str, host: &str) -> Event {
+        let (run, instance) = (RunId::new("261122-0312-k7q2").unwrap(), instance(action, host));
+        let unit = UnitName::new(&run, &instance, 1);
+        Event::ApplyStarted { instance, attempt: 1, unit, inputs: String::new() }
+    }
+
+    fn done(action: &str, host: &str) -> Event {
+        Event::Settled { instance: instance(action, host), attempt: 1, facts: Facts::new() }
+    }
+
+    #[test]
+    fn a_hold_that_was_begun_counts_until_its_release_is_proved() {
+        let mut records = vec![record(0, begun("HoldUnit", "server-0")), record(1, begun("Cordon", "agent-0"))];
+        assert_eq!(held(&records).len(), 2);
+        records.push(record(2, begun("ReleaseHold", "server-0")));
+        assert_eq!(held(&records).len(), 2, "a release that was begun is not proved");
+        records.push(record(3, done("ReleaseHold", "server-0")));
+        let left = held(&records);
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].target, "agent-0");
+    }
+}

@@ -46,9 +46,10 @@ pub fn logs(global: &Global, args: &LogsArgs) -> Outcome {
 fn waiting(seen: &Seen, instance: &str) -> Option<&'static str> {
     let state = &seen.replayed.state;
     let graph = state.graph();
+    // A lane that is done has no current instance.
     let lane = (0..graph.lanes().len()).find(|&lane| {
-        let position = state.lane_state(lane).position;
-        graph.instance(lane, position).as_str() == instance
+        let lane_state = state.lane_state(lane);
+        lane_state.standing != Standing::Done && graph.instance(lane, lane_state.position).as_str() == instance
     })?;
     match state.lane_state(lane).standing {
         Standing::Waiting => Some("not begun"),
