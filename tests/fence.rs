@@ -9,6 +9,8 @@ use rke2flow_engine::id::{InstanceId, RunId, StepId, Target, UnitName};
 use rke2flow_steps::command::{Change, ENVELOPE_VERSION, Envelope, HostCommand, Order};
 use rke2flow_steps::paths::HostPaths;
 use rke2flow_steps::render;
+use rke2flow_twin::serve::Ask;
+use serde_json::Value;
 
 use crate::scenario::{Scenario, WITH_GATE, text};
 
@@ -69,10 +71,26 @@ fn a_stale_order_sent_by_a_plain_ssh_client_is_refused_by_the_host() {
     let first = scenario.only_run();
     let stale = order(&cluster, claim_of(&scenario, &first, &cluster));
     scenario.rke2flow(&["run", "gate.ron", "--takeover"]).ends_with(3);
-    let answer = ssh(&scenario, &cluster, &stale);
+    is_refused_and_changes_nothing(&scenario, &cluster, &stale);
+}
+
+#[test]
+fn an_order_of_a_run_that_is_over_is_refused_by_the_host() {
+    let scenario = Scenario::with_twin().file("gate.ron", WITH_GATE);
+    let cluster = cluster::read(&scenario.path("cluster.ron")).unwrap().cluster;
+    scenario.rke2flow(&["run", "gate.ron", "--yes"]).ends_with(0);
+    let over = order(&cluster, claim_of(&scenario, &scenario.only_run(), &cluster));
+    is_refused_and_changes_nothing(&scenario, &cluster, &over);
+}
+
+#[track_caller]
+fn is_refused_and_changes_nothing(scenario: &Scenario, cluster: &Cluster, order: &str) {
+    let before = scenario.ask_twin(Ask::Fingerprint, Value::Null);
+    let answer = ssh(scenario, cluster, order);
     assert!(answer.contains("Refused"), "{answer}");
-    let plan = scenario.rke2flow(&["doctor"]);
-    assert!(plan.stdout.contains("active, installed"), "the node was killed:\n{}", plan.stdout);
+    assert_eq!(scenario.ask_twin(Ask::Fingerprint, Value::Null), before);
+    let log = scenario.ask_twin(Ask::Log, Value::Null).to_string();
+    assert!(log.contains("change KillNode") && !log.contains("start KillNode"), "{log}");
 }
 
 #[test]

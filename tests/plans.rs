@@ -1,15 +1,13 @@
 //! Dry runs on a simulated cluster: nothing is changed, and the answers come from the world, not from a journal.
 
-use rke2flow_twin::serve::{Ask, Remote};
+use rke2flow_twin::serve::Ask;
 use serde_json::Value;
 
 use crate::scenario::Scenario;
 
 /// What the twin itself noted, without what was only looked at.
 fn changes(scenario: &Scenario) -> Vec<Value> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let remote = Remote::of(&scenario.path("twin")).unwrap();
-    let log = runtime.block_on(remote.ask(Ask::Log, Value::Null)).unwrap();
+    let log = scenario.ask_twin(Ask::Log, Value::Null);
     log.as_array().unwrap().iter().filter(|entry| entry["kind"] == "Write").cloned().collect()
 }
 

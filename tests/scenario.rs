@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use rke2flow_twin::serve::{Ask, Remote};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -143,6 +144,13 @@ impl Scenario {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// What the twin itself answers.
+    pub fn ask_twin(&self, ask: Ask, with: Value) -> Value {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let remote = Remote::of(&self.path("twin")).unwrap();
+        runtime.block_on(remote.ask(ask, with)).unwrap()
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rke2flow"));
         command.args(arguments).current_dir(self.directory.path()).stdin(Stdio::null());
@@ -203,6 +211,16 @@ impl Process {
             }
         }
         panic!("the process ended without {text:?}");
+    }
+
+    /// Reads so many lines of standard output. Whether the process went on that long.
+    pub fn reads(&mut self, lines: usize) -> bool {
+        self.lines.by_ref().take(lines).map(Result::unwrap).count() == lines
+    }
+
+    /// Reads standard output until a line has this text. Whether one came.
+    pub fn reads_until(&mut self, text: &str) -> bool {
+        self.lines.by_ref().any(|line| line.unwrap().contains(text))
     }
 
     /// Kills it as `kill -9` does.

@@ -12,6 +12,7 @@ use crate::judge::ViolationKind;
 use crate::spec::Fault;
 use crate::world::World;
 use crate::world::event::Event;
+use crate::world::log::EntryKind;
 
 /// Bytes of a receipt's output that an answer shows.
 const TAIL_BYTES: usize = 3072;
@@ -65,6 +66,8 @@ impl World {
             out: String::new(),
         };
         self.host_mut(name).orders.insert(unit.clone(), run);
+        let what = format!("start {}", describe_change(&order.change));
+        self.recorder.record(Some(name), EntryKind::Write, what, Some(unit.clone()));
         if !self.evidence.units_started.insert((name.clone(), unit.clone())) {
             self.violate(ViolationKind::UnitRunTwice, Some(name), &format!("{unit} was started again"));
         }

@@ -19,7 +19,8 @@ pub struct LogEntry {
     pub host: Option<HostName>,
     /// Whether it could change anything.
     pub kind: EntryKind,
-    /// What: `look Survey`, `change ClusterReset`, `kube PATCH /api/v1/nodes/agent-0`, `s3 PUT bucket/key`.
+    /// What: `look Survey`, `change ClusterReset` (an order came in), `start ClusterReset` (its unit began),
+    /// `kube PATCH /api/v1/nodes/agent-0`, `s3 PUT bucket/key`.
     pub what: String,
     /// The unit, for a change of a host.
     pub unit: Option<String>,
