@@ -55,6 +55,14 @@ async fn a_compressed_snapshot_is_unpacked_before_it_is_restored() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn applications_run_on_the_server_where_there_is_no_agent() {
+    let mut hand = Hand::on(TwinSpec { servers: 1, agents: 0, ..TwinSpec::default() });
+    assert_eq!(hand.twin.application("http://shop/heartbeat"), Some((200, "ok".to_owned())));
+    hand.kill(&hand.names(None)).await;
+    assert_eq!(hand.twin.application("http://shop/heartbeat"), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn containers_outlive_the_unit_and_keep_the_quorum_until_killall() {
     let mut hand = Hand::on(TwinSpec {
         faults: vec![Fault::UnitCut { host: None, change: "KillNode".to_owned(), stage: 1, times: 2 }],

@@ -249,7 +249,7 @@ impl World {
     }
 
     /// Where pods go: agents, or every node when there are none or it is a DaemonSet's.
-    fn places(&self, every_node: bool) -> Vec<HostName> {
+    pub(crate) fn places(&self, every_node: bool) -> Vec<HostName> {
         let agents: Vec<HostName> =
             self.names.iter().filter(|name| self.host(name).role == Role::Agent).cloned().collect();
         if every_node || agents.is_empty() { self.names.clone() } else { agents }

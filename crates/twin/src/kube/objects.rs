@@ -194,9 +194,7 @@ impl World {
         let stamp = self.stamp();
         let labels = json!({"app.kubernetes.io/name": name});
         self.first("apps", &plural(kind), namespace, name, rolled_out(kind, replicas, &labels, image));
-        let agents: Vec<HostName> =
-            self.names.iter().filter(|name| self.host(name).role == Role::Agent).cloned().collect();
-        let places = if kind == "DaemonSet" || agents.is_empty() { self.names.clone() } else { agents };
+        let places = self.places(kind == "DaemonSet");
         for replica in 0..replicas as usize {
             let node = places[replica % places.len()].clone();
             let suffix = if kind == "StatefulSet" { replica.to_string() } else { self.pod_suffix() };

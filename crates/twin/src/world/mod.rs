@@ -183,8 +183,8 @@ impl World {
 
     /// What an application of the workload answers.
     pub fn application(&self, url: &str) -> Option<(u16, String)> {
-        let runs = |host: &Host| host.role == Role::Agent && host.powered && host.pods.is_some();
-        (url.starts_with("http") && self.hosts.values().any(runs)).then(|| (200, "ok".to_owned()))
+        let runs = |name: &HostName| self.host(name).powered && self.host(name).pods.is_some();
+        (url.starts_with("http") && self.places(false).iter().any(runs)).then(|| (200, "ok".to_owned()))
     }
 
     /// Remembers what `rke2.yaml` of a server holds.
