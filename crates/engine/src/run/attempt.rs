@@ -83,22 +83,39 @@ impl Attempt {
 
     async fn work(&self, seen: &mut String) -> Result<Said, Failure> {
         let action = self.bind()?;
-        let first = action.probe(&self.context).await?;
+        let may_apply = self.changes() && self.stage != Stage::Settling;
+        let first = match action.probe(&self.context).await {
+            // A change was begun: it is followed to its end, also while its host does not answer for a moment.
+            Err(failure) if self.stage != Stage::Looking && failure.class == FailureClass::Transient => {
+                *seen = failure.to_string();
+                return self.settle(action.as_ref(), may_apply, seen).await;
+            }
+            looked => looked?,
+        };
         self.say_probed(&first, seen).await;
         match (self.purpose, first) {
             (Purpose::Check, Probe::Satisfied(facts)) => Ok(Said::Settled(facts)),
             (Purpose::Check, other) => Ok(Said::DoesNotHold(why(&other))),
             (_, Probe::Refused { expected, found }) => Err(refused(&expected, &found)),
-            (Purpose::Change | Purpose::ChangeForGood, Probe::Satisfied(facts)) if self.stage == Stage::Looking => {
+            (_, Probe::Satisfied(facts)) if self.is_untouched() || action.steady().is_zero() => {
                 Ok(Said::Settled(facts))
             }
-            (_, Probe::Satisfied(facts)) if action.steady().is_zero() => Ok(Said::Settled(facts)),
-            (Purpose::Change | Purpose::ChangeForGood, Probe::Pending(_)) if self.stage != Stage::Settling => {
+            (_, Probe::Pending(_)) if may_apply => {
                 self.apply(action.as_ref(), seen).await?;
-                self.settle(action.as_ref(), seen).await
+                self.settle(action.as_ref(), false, seen).await
             }
-            _ => self.settle(action.as_ref(), seen).await,
+            _ => self.settle(action.as_ref(), may_apply, seen).await,
         }
+    }
+
+    fn changes(&self) -> bool {
+        matches!(self.purpose, Purpose::Change | Purpose::ChangeForGood)
+    }
+
+    /// Whether what is to be changed has not been touched by this run: then it need not prove that it is steady. An
+    /// earlier attempt may have failed just because it was not.
+    fn is_untouched(&self) -> bool {
+        self.changes() && self.stage == Stage::Looking && self.context.attempt == 1
     }
 
     fn bind(&self) -> Result<Arc<dyn Action>, Failure> {
@@ -125,8 +142,9 @@ impl Attempt {
     }
 
     /// Looks until the goal holds and has held for as long as the action asks. A probe that cannot look for a moment
-    /// (an API server that restarts) is asked again; the attempt's deadline ends it.
-    async fn settle(&self, action: &dyn Action, seen: &mut String) -> Result<Said, Failure> {
+    /// (an API server that restarts) is asked again; the attempt's deadline ends it. What was on its way when the
+    /// attempt began and has stopped short of the goal is changed, once.
+    async fn settle(&self, action: &dyn Action, mut may_apply: bool, seen: &mut String) -> Result<Said, Failure> {
         let clock = &self.context.clock;
         let mut holds_since = None;
         loop {
@@ -140,6 +158,10 @@ impl Attempt {
                     *seen = format!("it holds, and has to for {}", Span::from(action.steady()));
                 }
                 Ok(Probe::Refused { expected, found }) => return Err(refused(&expected, &found)),
+                Ok(Probe::Pending(_)) if may_apply => {
+                    (may_apply, holds_since) = (false, None);
+                    self.apply(action, seen).await?;
+                }
                 Ok(other) => {
                     holds_since = None;
                     *seen = why(&other);

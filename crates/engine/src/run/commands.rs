@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::attempt::{Attempt, Message, Purpose, Said};
 use super::drive::Drive;
 use super::{Consented, EngineError, Gates};
-use crate::action::{Context, Failure, PlannedAction, Progress};
+use crate::action::{Context, Failure, PlannedAction, Progress, Receipt};
 use crate::id::UnitName;
 use crate::inbox::Received;
 use crate::journal::JournalError;
@@ -121,6 +121,7 @@ impl Drive {
             }
             Said::Applied(mut applied) => {
                 applied.note = clip(applied.note);
+                applied.receipt = applied.receipt.map(|receipt| Receipt { tail: clip_to_end(receipt.tail), ..receipt });
                 Event::ApplyEnded { instance, attempt, applied }
             }
             Said::Settled(facts) => Event::Settled { instance, attempt, facts },
@@ -232,4 +233,14 @@ fn clip(mut text: String) -> String {
         text.push('…');
     }
     text
+}
+
+/// Keeps the end of a text that is too long: where a log says what went wrong.
+fn clip_to_end(text: String) -> String {
+    if text.len() <= TEXT_BYTES_MAX {
+        return text;
+    }
+    let earliest = text.len() - (TEXT_BYTES_MAX - 3);
+    let begin = (earliest..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len());
+    format!("…{}", &text[begin..])
 }

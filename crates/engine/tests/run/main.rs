@@ -1,6 +1,7 @@
 //! The run loop, seen from outside: plans of toy actions, journals in memory, paused time.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod attempts;
 mod closing;
 mod commands;
 mod crash;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rke2flow_engine::action::{
-    Action, ActionInfo, Applied, Catalogue, Context, Failure, FailureClass, Place, PlannedAction, Probe,
+    Action, ActionInfo, Applied, Catalogue, Context, Failure, FailureClass, Place, PlannedAction, Probe, Receipt,
 };
 use rke2flow_engine::clock::Clock;
 use rke2flow_engine::cluster::Topology;
@@ -31,6 +31,8 @@ struct Happened {
     together: usize,
     most_together: usize,
     hopeless: Vec<String>,
+    looks: BTreeMap<(String, u32), u64>,
+    blind: BTreeMap<String, u32>,
 }
 
 impl World {
@@ -45,6 +47,11 @@ impl World {
     /// The mark can never be made.
     pub fn fail_for_good(&self, mark: &str) {
         self.0.lock().unwrap().hopeless.push(mark.to_owned());
+    }
+
+    /// So many looks at the mark fail, as if its host did not answer for a moment.
+    pub fn blind(&self, mark: &str, looks: u32) {
+        self.0.lock().unwrap().blind.insert(mark.to_owned(), looks);
     }
 
     pub fn has(&self, mark: &str) -> bool {
@@ -92,7 +99,8 @@ impl Catalogue for World {
 }
 
 /// Fields: `mark`; `takes` seconds; `fails` so many attempts; `class` of that failure; `panics`; `never`; `steady`
-/// seconds; `fact` that is left; `refused`.
+/// seconds; `fact` that is left; `refused`; `under_way` in the first so many looks; `flickers`: holds in every other
+/// look of an attempt; `tail` of the receipt in bytes.
 struct Mark {
     world: World,
     fields: Value,
@@ -102,6 +110,24 @@ struct Mark {
 impl Mark {
     fn seconds(&self, name: &str) -> Duration {
         Duration::from_millis((self.fields[name].as_f64().unwrap_or(0.0) * 1000.0) as u64)
+    }
+
+    /// Counts a look of an attempt, and says how many there were before.
+    fn look(&self, attempt: u32) -> Result<u64, Failure> {
+        let mut happened = self.world.0.lock().unwrap();
+        if let Some(blind) = happened.blind.get_mut(&self.mark).filter(|blind| **blind > 0) {
+            *blind -= 1;
+            return Err(Failure::transient(format!("{} cannot be seen", self.mark)));
+        }
+        let looks = happened.looks.entry((self.mark.clone(), attempt)).or_default();
+        *looks += 1;
+        Ok(*looks - 1)
+    }
+
+    fn receipt(&self, context: &Context) -> Option<Receipt> {
+        let bytes = self.fields["tail"].as_u64()?;
+        let tail = format!("{}the end", "x".repeat(bytes as usize));
+        Some(Receipt { unit: context.unit.clone(), exit: 0, boot: String::new(), tail })
     }
 
     fn failure(&self) -> Failure {
@@ -117,9 +143,16 @@ impl Mark {
 
 #[async_trait]
 impl Action for Mark {
-    async fn probe(&self, _context: &Context) -> Result<Probe, Failure> {
+    async fn probe(&self, context: &Context) -> Result<Probe, Failure> {
+        let looks = self.look(context.attempt)?;
         if self.fields["refused"].as_bool() == Some(true) {
             return Ok(Probe::Refused { expected: "peace".into(), found: "war".into() });
+        }
+        if looks < self.fields["under_way"].as_u64().unwrap_or(0) {
+            return Ok(Probe::InProgress(format!("{} is under way", self.mark)));
+        }
+        if looks % 2 == 1 && self.fields["flickers"].as_bool() == Some(true) {
+            return Ok(Probe::pending(format!("{} is gone for a moment", self.mark)));
         }
         if !self.world.has(&self.mark) || self.fields["never"].as_bool() == Some(true) {
             return Ok(Probe::pending(format!("{} is not there", self.mark)));
@@ -154,7 +187,7 @@ impl Action for Mark {
             happened.log.push(self.mark.clone());
         }
         *happened.marks.entry(self.mark.clone()).or_default() += 1;
-        Ok(Applied::default())
+        Ok(Applied { receipt: self.receipt(context), note: String::new() })
     }
 
     fn steady(&self) -> Duration {
