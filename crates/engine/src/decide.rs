@@ -48,6 +48,17 @@ pub enum Decision {
     },
 }
 
+impl Decision {
+    /// Whether it starts something, or only says that something is about to be started.
+    pub fn is_start(&self) -> bool {
+        match self {
+            Decision::Begin { .. } | Decision::TakeUp { .. } | Decision::AskConsent { .. } => true,
+            Decision::Record(event) => matches!(**event, Event::PhaseEntered { .. }),
+            Decision::Close { .. } => false,
+        }
+    }
+}
+
 /// Decides what to do now. Bookkeeping comes first and alone: it changes what else is possible. Empty: there is
 /// nothing to do until an attempt ends, a time comes or a person speaks.
 pub fn decide(plan: &Plan, state: &State, now: Timestamp) -> Vec<Decision> {
@@ -85,11 +96,7 @@ fn bookkeeping(plan: &Plan, state: &State, now: Timestamp) -> Vec<Event> {
         Pause::Running | Pause::Paused(_) => {}
     }
     events.extend(gate_answers(state));
-    events.extend(state.index.skipping.iter().filter_map(|&lane| {
-        let skip = state.lanes[lane].skip.as_ref()?;
-        let instance = state.current(lane).clone();
-        Some(Event::Skipped { instance, why: skip.why.clone(), by: skip.by.clone() })
-    }));
+    events.extend(skips(state));
     if events.is_empty() {
         events.extend(retries(state, now));
     }
@@ -97,6 +104,15 @@ fn bookkeeping(plan: &Plan, state: &State, now: Timestamp) -> Vec<Event> {
         state.index.finished_phases.iter().map(|&phase| Event::PhaseLeft { phase: plan.phases[phase].id.clone() }),
     );
     events
+}
+
+/// What is skipped and has its turn: skipped earlier, it would let what comes after it start before what it needs.
+fn skips(state: &State) -> impl Iterator<Item = Event> {
+    state.index.skipping.iter().filter(|&&lane| is_free(state, lane)).filter_map(|&lane| {
+        let skip = state.lanes[lane].skip.as_ref()?;
+        let instance = state.current(lane).clone();
+        Some(Event::Skipped { instance, why: skip.why.clone(), by: skip.by.clone() })
+    })
 }
 
 fn gate_answers(state: &State) -> Vec<Event> {
@@ -144,10 +160,14 @@ fn backoff(state: &State, lane: usize) -> SignedDuration {
 /// Whether a lane that has begun may go on: an abort leaves it where it is.
 fn may_run(state: &State, lane: usize) -> bool {
     let step = state.graph.lanes()[lane].step;
-    let free = state.lanes[lane].waits == 0 && state.steps[step].waits == 0;
     let stays = state.run.aborting.is_some() && !state.is_on_close(step);
     let waits_for_consent = matches!(state.steps[step].consent, Consent::Asked { .. });
-    free && !stays && !waits_for_consent
+    is_free(state, lane) && !stays && !waits_for_consent
+}
+
+/// Whether what a lane needs is done.
+fn is_free(state: &State, lane: usize) -> bool {
+    state.lanes[lane].waits == 0 && state.steps[state.graph.lanes()[lane].step].waits == 0
 }
 
 /// Collects what could begin.

@@ -272,6 +272,7 @@ impl State {
         }
         for lane in self.index.failed.clone() {
             self.lanes[lane].earlier_attempts = self.lanes[lane].attempt;
+            self.run.retries.remove(&lane);
             self.stand(lane, Standing::Waiting);
         }
     }

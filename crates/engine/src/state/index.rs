@@ -38,6 +38,7 @@ impl State {
         let length = self.step_plan(lane).sequence_len();
         let step = self.graph.lanes()[lane].step;
         self.mark_begun(lane);
+        self.run.retries.remove(&lane);
         let state = &mut self.lanes[lane];
         state.position += 1;
         (state.attempt, state.earlier_attempts) = (0, 0);

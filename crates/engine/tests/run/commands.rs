@@ -141,3 +141,36 @@ async fn a_command_is_taken_once_even_if_its_file_stays() {
     let outcome = scenario.resume().inbox(post.inbox.clone()).drive().await.unwrap();
     assert_eq!(outcome, Outcome::Closed(Verdict::Succeeded));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_is_skipped_before_its_turn_lets_nothing_start_earlier() {
+    let (scenario, post) = (Scenario::new(), Post::new());
+    let steps = vec![slow("one"), after(slow("two"), &[0]), after(step("three"), &[1])];
+    let engine = scenario.begin(plan(steps)).inbox(post.inbox.clone());
+    let running = tokio::spawn(engine.drive());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    post.send(Command::Skip { step: "two".into(), who: bob(), reason: "not today".into() });
+    assert_eq!(running.await.unwrap().unwrap(), Outcome::Closed(Verdict::Succeeded));
+    assert_eq!(scenario.world.log(), ["one@operator", "three@operator"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_a_skip_overtakes_is_forgotten() {
+    let (scenario, post) = (Scenario::new(), Post::new());
+    let bad = act("Make", json!({"mark": "bad", "fails": 9, "class": "Permanent"}));
+    let flaky = act("Make", json!({"mark": "flaky", "fails": 1}));
+    let steps = vec![doing(step("both"), vec![bad, flaky]), slow("slow")];
+    let engine = scenario.begin(plan(steps)).inbox(post.inbox.clone());
+    let running = tokio::spawn(engine.drive());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let instance = scenario.attempts().iter().find_map(|attempt| attempt.strip_suffix(" 1").map(str::to_owned));
+    let instance = instance.filter(|name| name.starts_with("both/")).unwrap();
+    post.send(Command::Retry { step: instance.clone(), who: bob() });
+    post.send(Command::Skip { step: instance, who: bob(), reason: "by hand".into() });
+    assert_eq!(running.await.unwrap().unwrap(), Outcome::Closed(Verdict::Succeeded));
+    let by = scenario.records().into_iter().filter_map(|record| match record.event {
+        Event::RetryScheduled { by, .. } => Some(by),
+        _ => None,
+    });
+    assert_eq!(by.collect::<Vec<_>>(), [Cause::Engine]);
+}
