@@ -75,6 +75,9 @@ pub(super) struct Drive {
     stop_ended: bool,
     flush_at: Option<Instant>,
     look_at: Instant,
+    /// When it was last decided what to do: whether something is due is judged by this, so that a wait that ends
+    /// between two questions is not missed.
+    decided_at: Timestamp,
     started: (String, String, u64),
     /// What keeps the run's lock.
     _directory: Option<(crate::journal::RunDirectory, crate::journal::RunLock)>,
@@ -118,6 +121,7 @@ impl Drive {
             stop_ended: false,
             flush_at: None,
             look_at: Instant::now(),
+            decided_at: Timestamp::MIN,
             started: (machine, version, gap),
             _directory: directory,
         }
@@ -168,9 +172,10 @@ impl Drive {
     /// Decides and does until there is nothing to decide.
     async fn act(&mut self) -> Result<(), EngineError> {
         loop {
-            let mut decisions = decide::decide(&self.plan, &self.ledger.state, self.clock.now());
+            self.decided_at = self.clock.now();
+            let mut decisions = decide::decide(&self.plan, &self.ledger.state, self.decided_at);
             if *self.stop.borrow() != Stop::Run {
-                decisions.retain(|decision| matches!(decision, Decision::Record(_) | Decision::Close { .. }));
+                decisions.retain(|decision| !decision.is_start());
             }
             if decisions.is_empty() && !self.consent_by_flag()? {
                 break;
@@ -233,7 +238,7 @@ impl Drive {
         if let (Some(why), None) = (state.paused(), state.aborting()) {
             return Some(Outcome::Paused { why: why.to_owned() });
         }
-        if decide::next_due(state).is_some_and(|at| at > self.clock.now()) {
+        if decide::next_due(state).is_some_and(|at| at > self.decided_at) {
             return None;
         }
         let instances = state.failures();
@@ -299,14 +304,17 @@ impl Drive {
             biased;
             Some(message) = self.said.recv() => self.take_message(message)?,
             changed = self.stop.changed(), if !self.stop_ended => self.stop_ended = changed.is_err(),
-            Some((gate, consented)) = self.prompts.answer() => self.take_answer(&gate, consented)?,
-            Some((instance, hint)) = self.hints.recv() => self.ledger.hint(&instance, &hint),
-            () = timer => {
-                if self.flush_at.is_some_and(|at| Instant::now() >= at) {
-                    self.flush_at = None;
-                    self.ledger.acknowledge()?;
+            answer = self.prompts.answer(), if self.prompts.is_asking() => {
+                if let Some((gate, consented)) = answer {
+                    self.take_answer(&gate, consented)?;
                 }
             }
+            Some((instance, hint)) = self.hints.recv() => self.ledger.hint(&instance, &hint),
+            () = timer => {}
+        }
+        if self.flush_at.is_some_and(|at| Instant::now() >= at) {
+            self.flush_at = None;
+            self.ledger.acknowledge()?;
         }
         while self.attempts.try_join_next().is_some() {}
         Ok(())
@@ -314,7 +322,8 @@ impl Drive {
 
     fn wake_at(&self) -> Option<Instant> {
         let now = self.clock.now();
-        let due = decide::next_due(&self.ledger.state).filter(|at| *at > now).map(|at| {
+        // What has come due since the last decision is not waited for at all.
+        let due = decide::next_due(&self.ledger.state).filter(|at| *at > self.decided_at).map(|at| {
             let wait = Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO);
             Instant::now() + wait
         });

@@ -2,6 +2,7 @@
 //! shown once it is acknowledged.
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use jiff::{Timestamp, Unit};
 
@@ -50,9 +51,7 @@ impl Ledger {
         }
         self.journal.commit()?;
         for record in self.unacknowledged.drain(..) {
-            for observer in &mut self.observers {
-                observer.record(&record, &self.state);
-            }
+            tell(&mut self.observers, &mut |observer| observer.record(&record, &self.state));
         }
         Ok(())
     }
@@ -63,19 +62,26 @@ impl Ledger {
     }
 
     pub fn hint(&mut self, instance: &InstanceId, hint: &str) {
-        for observer in &mut self.observers {
-            observer.hint(instance, hint);
-        }
+        tell(&mut self.observers, &mut |observer| observer.hint(instance, hint));
     }
 
     pub fn notice(&mut self, text: &str) {
-        for observer in &mut self.observers {
-            observer.notice(text);
-        }
+        tell(&mut self.observers, &mut |observer| observer.notice(text));
     }
 
     pub fn journal_notes(&self) -> Vec<String> {
         self.journal.notes()
+    }
+}
+
+/// Tells every observer. One that panics is told nothing more, and the others are told why: a display is never worth a
+/// run.
+fn tell(observers: &mut Vec<Box<dyn Observer>>, what: &mut dyn FnMut(&mut dyn Observer)) {
+    let before = observers.len();
+    observers.retain_mut(|observer| catch_unwind(AssertUnwindSafe(|| what(observer.as_mut()))).is_ok());
+    if observers.len() < before {
+        let why = "a display or exporter panicked and is left out: a defect of rke2flow";
+        tell(observers, &mut |observer| observer.notice(why));
     }
 }
 

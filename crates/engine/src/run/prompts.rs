@@ -50,14 +50,9 @@ impl Prompts {
         !self.asking.is_empty()
     }
 
-    /// The next answer. `None`: nobody is being asked.
+    /// How the next question ends. `None`: without an answer. It was dropped, because the gate was decided otherwise;
+    /// or the prompt panicked, and the gate stays open; or nobody is being asked.
     pub async fn answer(&mut self) -> Option<(OpenGate, Consented)> {
-        loop {
-            match self.asking.join_next().await? {
-                Ok(answer) => return Some(answer),
-                // Dropped, because the gate was decided otherwise; or the prompt panicked, and the gate stays open.
-                Err(_) => continue,
-            }
-        }
+        self.asking.join_next().await?.ok()
     }
 }

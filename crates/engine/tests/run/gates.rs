@@ -1,6 +1,7 @@
 //! Where a person decides.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rke2flow_engine::inbox::Inbox;
@@ -97,4 +98,23 @@ async fn an_irreversible_step_asks_once_before_its_first_action_on_any_target() 
         .into_iter()
         .filter(|record| matches!(&record.event, Event::GateDecided { who, .. } if who == "--yes"));
     assert_eq!(decided.count(), 1);
+}
+
+struct Confused;
+
+#[async_trait]
+impl Consent for Confused {
+    async fn ask(&self, _gate: &OpenGate) -> Consented {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        panic!("the terminal is gone")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prompt_that_panics_leaves_the_run_at_its_gate_instead_of_waiting_for_ever() {
+    let scenario = Scenario::new();
+    let steps = vec![StepPlan { irreversible: Some("no way back".to_owned()), ..step("point") }];
+    let engine = scenario.begin(plan(steps)).consent(Arc::new(Confused));
+    let outcome = tokio::time::timeout(Duration::from_secs(600), engine.drive()).await;
+    assert!(matches!(outcome, Ok(Ok(Outcome::WaitingAtGate { .. }))), "{outcome:?}");
 }

@@ -8,6 +8,7 @@ mod crash;
 mod disk;
 mod failures;
 mod gates;
+mod observers;
 mod order;
 mod property;
 mod report;

@@ -63,3 +63,16 @@ async fn an_action_that_this_program_does_not_have_is_refused_before_anything_is
     assert!(matches!(error, Err(EngineError::UnknownAction { .. })), "{error:?}");
     assert!(scenario.world.log().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn draining_enters_no_phase_in_which_nothing_is_begun() {
+    let scenario = Scenario::new();
+    let (stop, stopping) = watch::channel(Stop::Run);
+    let mut plan = two_slow_steps();
+    plan.steps[1].phase = 1;
+    let running = tokio::spawn(scenario.begin(plan).stop(stopping).drive());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stop.send(Stop::Drain).unwrap();
+    running.await.unwrap().unwrap();
+    assert_eq!(scenario.kinds().iter().filter(|kind| **kind == "PhaseEntered").count(), 1);
+}
