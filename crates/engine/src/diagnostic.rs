@@ -1,5 +1,6 @@
 //! What is wrong with something a person wrote: where, what, and what to write instead.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use crate::source::{Place, SourceText};
@@ -222,6 +223,13 @@ pub fn did_you_mean(found: &str, known: &[&str]) -> Option<String> {
     }
     let names: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
     Some(format!("expected {}", one_of(&names)))
+}
+
+/// The names of a map in the order of their places, for a message that is the same each time.
+pub(crate) fn in_order<'a, P: Ord>(names: &HashMap<&'a str, P>) -> Vec<&'a str> {
+    let mut known: Vec<(&P, &str)> = names.iter().map(|(name, place)| (place, *name)).collect();
+    known.sort();
+    known.into_iter().map(|(_, name)| name).collect()
 }
 
 fn closest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {

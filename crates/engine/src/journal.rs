@@ -9,6 +9,7 @@ mod directory;
 mod feeder;
 mod file;
 mod memory;
+mod quiet;
 mod read;
 mod repair;
 

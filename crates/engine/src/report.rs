@@ -320,7 +320,7 @@ fn recovery(replayed: &Replayed, timeline: &Timeline) -> Option<Recovery> {
     let started_at = outage().filter(|piece| piece.is_attempt()).map(|piece| piece.interval.from).min()?;
     let over = (0..plan.phases.len()).filter(|&phase| is_outage(phase)).all(|phase| {
         let (entered, left) = replayed.state.phase_progress(phase);
-        left || (!entered && replayed.state.phase_is_empty(phase))
+        left || (!entered && replayed.state.phase_is_over(phase))
     });
     let ended_at = if over { outage().map(|piece| piece.interval.to).max() } else { None };
     let interval = Interval { from: started_at, to: ended_at.unwrap_or(replayed.last_at) };

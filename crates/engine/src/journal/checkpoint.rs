@@ -5,11 +5,12 @@
 //! damaged database (sled#1387). So every call is guarded, and what is wrong with it is mended from the journal.
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::quiet;
 
 /// A longer line is stored as its place in the journal: sled never syncs its blobs.
 pub(super) const VALUE_BYTES_MAX: usize = 4 * 1024;
@@ -142,13 +143,6 @@ fn decode(value: &[u8]) -> Result<Stored, String> {
 
 /// Calls sled; its panics become errors.
 fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(panic) => {
-            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-            Err(format!("sled panicked: {}", text.unwrap_or_default()))
-        }
-    }
+    let called = quiet::catch(call).map_err(|panic| format!("sled panicked: {panic}"))?;
+    called.map_err(|error| error.to_string())
 }

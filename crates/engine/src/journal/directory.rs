@@ -16,6 +16,10 @@ pub struct RunDirectory(PathBuf);
 #[derive(Debug)]
 pub struct RunLock(#[expect(dead_code, reason = "held open for its lock")] File);
 
+/// How many directories a first run may create above its own: `runs`, the program's, and the user's state directory
+/// (`~/.local/state`), each with the one that has its name.
+const STATE_DEPTH: usize = 5;
+
 impl RunDirectory {
     /// Creates the directory of a new run under `runs`, durably.
     pub fn create(runs: &Path, run: &RunId) -> Result<Self, JournalError> {
@@ -27,7 +31,10 @@ impl RunDirectory {
             make(&path, false).map_err(JournalError::io(doing(&path)))?;
         }
         sync(&directory.0)?;
-        sync(runs)?;
+        // The first run on a machine makes the directories above, too.
+        for path in runs.ancestors().take(STATE_DEPTH).filter(|path| !path.as_os_str().is_empty()) {
+            sync(path)?;
+        }
         Ok(directory)
     }
 

@@ -79,7 +79,7 @@ impl FileJournal {
         }
     }
 
-    /// How often fdatasync was called for records; goes on counting when the journal has a new owner.
+    /// How often fdatasync was called for records, once when they are replayed included; goes on counting when the journal has a new owner.
     pub fn syncs(&self) -> Arc<AtomicU64> {
         self.syncs.clone()
     }
@@ -135,6 +135,12 @@ impl FileJournal {
         }
     }
 
+    fn sync(&self) -> Result<(), JournalError> {
+        self.file.sync_data().map_err(JournalError::io(self.writing()))?;
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn cut_off_torn_tail(&mut self, scan: &Scan) -> Result<(), JournalError> {
         if let Tail::Torn { from_byte } = scan.tail {
             let cut = self.file.set_len(from_byte).and_then(|()| self.file.sync_all());
@@ -156,6 +162,9 @@ impl Journal for FileJournal {
             scan = self.mend(scan, &mut found, each)?;
         }
         self.cut_off_torn_tail(&scan)?;
+        // What was read may be in the page cache only, written by an engine that was killed before its fdatasync; it is
+        // built on from here.
+        self.sync()?;
         scan.last.take().into_iter().for_each(each);
         self.chain = scan.chain;
         self.written = scan.end;
@@ -180,12 +189,8 @@ impl Journal for FileJournal {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let durable = self.file.write_all(&self.batch).and_then(|()| self.file.sync_data());
-        if let Err(error) = durable {
-            self.readiness = Readiness::Broken;
-            return Err(JournalError::io(self.writing())(error));
-        }
-        self.syncs.fetch_add(1, Ordering::Relaxed);
+        let written = self.file.write_all(&self.batch).map_err(JournalError::io(self.writing()));
+        written.and_then(|()| self.sync()).inspect_err(|_| self.readiness = Readiness::Broken)?;
         self.written += self.batch.len() as u64;
         self.batch.clear();
         if let Some(feeder) = &self.feeder {
@@ -223,5 +228,18 @@ mod tests {
         assert!(error.to_string().contains("nothing acknowledged is lost"), "{error}");
         assert!(matches!(journal.append(draft()), Err(JournalError::Closed)));
         assert!(matches!(journal.commit(), Err(JournalError::Closed)));
+    }
+
+    #[test]
+    fn what_is_replayed_is_made_durable_before_anything_is_built_on_it() {
+        let runs = tempfile::tempdir().unwrap();
+        let directory = RunDirectory::create(runs.path(), &RunId::new("r").unwrap()).unwrap();
+        let (_, line) = Chain::default().seal(draft()).unwrap();
+        // As an engine leaves it that is killed between its write and its fdatasync.
+        std::fs::write(directory.journal(), line).unwrap();
+        let mut journal = FileJournal::open(&directory).unwrap();
+        let mut records = 0;
+        journal.replay(&mut |_| records += 1).unwrap();
+        assert_eq!((records, journal.syncs().load(Ordering::Relaxed)), (1, 1));
     }
 }

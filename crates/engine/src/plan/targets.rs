@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Distribution, Role, Topology};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, in_order};
 use crate::id::{HostName, Target};
 use crate::runbook::{Condition, Selector};
 
@@ -72,14 +72,14 @@ impl<'a> Selection<'a> {
                 Some(&index) => Ok([index].into_iter().filter(present).collect()),
                 None => {
                     let message = format!("the cluster file has no host `{name}`");
-                    Err(Diagnostic::error(message).meant(name.as_str(), self.by_name.keys().copied()))
+                    Err(Diagnostic::error(message).meant(name.as_str(), in_order(&self.by_name)))
                 }
             },
             Selector::Group(name) => match self.groups.get(name.as_str()) {
                 Some(group) => Ok(group.iter().copied().filter(present).collect()),
                 None => {
                     let message = format!("no host of the cluster file is in the group `{name}`");
-                    Err(Diagnostic::error(message).meant(name, self.groups.keys().copied()))
+                    Err(Diagnostic::error(message).meant(name, in_order(&self.groups)))
                 }
             },
         }

@@ -128,9 +128,7 @@ impl Drive {
     }
 
     fn take_up(&mut self) -> Result<(), EngineError> {
-        for note in self.ledger.journal_notes() {
-            self.ledger.notice(&note);
-        }
+        self.ledger.tell_notes();
         let (machine, version, gap_ms) = std::mem::take(&mut self.started);
         let (pid, speed) = (std::process::id(), self.clock.speed());
         self.ledger.record(Event::EngineStarted { pid, machine, version, speed, gap_ms })?;
@@ -253,6 +251,7 @@ impl Drive {
     }
 
     fn leave(&mut self, outcome: Outcome) -> Result<Outcome, EngineError> {
+        self.ledger.tell_notes();
         let why = match &outcome {
             Outcome::Closed(_) => return Ok(outcome),
             Outcome::Failed { instances } => format!("failed: {}", list(instances.iter().map(|(id, _)| id))),

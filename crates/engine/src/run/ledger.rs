@@ -23,13 +23,14 @@ pub(super) struct Ledger {
     stamp: Stamp,
     run: RunId,
     unacknowledged: Vec<Record>,
+    notes_told: usize,
     pub observers: Vec<Box<dyn Observer>>,
 }
 
 impl Ledger {
     pub fn new(run: RunId, journal: Box<dyn Journal>, state: State, clock: Clock) -> Self {
         let (claim, stamp) = (state.claim(), Stamp::new(clock));
-        Self { state, claim, journal, stamp, run, unacknowledged: Vec::new(), observers: Vec::new() }
+        Self { state, claim, journal, stamp, run, unacknowledged: Vec::new(), notes_told: 0, observers: Vec::new() }
     }
 
     /// Appends an event and applies it. It is durable after the next [`Ledger::acknowledge`].
@@ -69,8 +70,13 @@ impl Ledger {
         tell(&mut self.observers, &mut |observer| observer.notice(text));
     }
 
-    pub fn journal_notes(&self) -> Vec<String> {
-        self.journal.notes()
+    /// Says what the journal has found and mended, or could not keep, since this was last asked.
+    pub fn tell_notes(&mut self) {
+        let notes = self.journal.notes();
+        for note in notes.iter().skip(self.notes_told) {
+            self.notice(note);
+        }
+        self.notes_told = notes.len();
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     PhaseClock, Placed, Problems, Runbook, Selector, Step, TIMEOUT_MAX,
 };
 use crate::action::{ActionInfo, ActionSpec, Catalogue, Place};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, in_order};
 use crate::duration::Span;
 use crate::id::StepId;
 use crate::plan::{Cycle, StepGraph};
@@ -265,7 +265,7 @@ fn edges<A>(runbook: &Runbook<A>, names: &Names<'_>, problems: &mut Problems) ->
                     None => {
                         complete = false;
                         let message = format!("step `{}` needs `{wanted}`, but there is no such step", step.id);
-                        let known = names.steps.keys().copied();
+                        let known = in_order(&names.steps);
                         problems.add(wanted.mark, Diagnostic::error(message).meant(wanted, known));
                     }
                 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Placed, Problems, Runbook, Selector, Step};
 use crate::action::{ActionSpec, Catalogue};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, in_order};
 use crate::id::{HostName, Target};
 use crate::plan::{HOST_FIELDS, RUN_FIELDS, StepGraph};
 use crate::source::Mark;
@@ -121,7 +121,7 @@ impl<A: ActionSpec> Checker<'_, A> {
     fn fact_type(&self, step: usize, earlier: &[Placed<A>], source: &str, name: &str) -> Result<ValueType, Diagnostic> {
         let Some(&index) = self.steps.get(source) else {
             let message = format!("there is no step `{source}`");
-            return Err(Diagnostic::error(message).meant(source, self.steps.keys().copied()));
+            return Err(Diagnostic::error(message).meant(source, in_order(&self.steps)));
         };
         let leaving = &self.runbook.steps[index];
         let actions = if index == step { earlier } else { leaving.actions.as_slice() };

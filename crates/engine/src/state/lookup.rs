@@ -69,9 +69,9 @@ impl State {
         (self.phases[phase].entered, self.phases[phase].left)
     }
 
-    /// Whether nothing runs in a phase.
-    pub fn phase_is_empty(&self, phase: usize) -> bool {
-        self.phases[phase].lanes == 0
+    /// Whether nothing is left to run in a phase: all is done or skipped, or there never was anything.
+    pub fn phase_is_over(&self, phase: usize) -> bool {
+        self.phases[phase].done == self.phases[phase].lanes
     }
 
     /// How the run ended, when it has.

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use rke2flow_engine::id::InstanceId;
+use rke2flow_engine::id::{InstanceId, PhaseId};
 use rke2flow_engine::inbox::Inbox;
-use rke2flow_engine::plan::StepPlan;
+use rke2flow_engine::plan::{PhasePlan, StepPlan};
 use rke2flow_engine::record::{Cause, Command, Event, Record, Verdict};
+use rke2flow_engine::report::Report;
 use rke2flow_engine::run::{Observer, Outcome};
 use rke2flow_engine::state::State;
 use serde_json::json;
@@ -173,4 +174,19 @@ async fn a_retry_that_a_skip_overtakes_is_forgotten() {
         _ => None,
     });
     assert_eq!(by.collect::<Vec<_>>(), [Cause::Engine]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_whose_last_phase_is_skipped_whole_is_over() {
+    let (scenario, post) = (Scenario::new(), Post::new());
+    let mut plan = plan(vec![slow("one"), after(slow("two"), &[0])]);
+    (plan.steps[0].phase, plan.steps[1].phase) = (1, 2);
+    let last = PhasePlan { id: PhaseId::new("last").unwrap(), ..plan.phases[1].clone() };
+    plan.phases.push(last);
+    let running = tokio::spawn(scenario.begin(plan).inbox(post.inbox.clone()).drive());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    post.send(Command::Skip { step: "two".into(), who: bob(), reason: "not needed".into() });
+    assert_eq!(running.await.unwrap().unwrap(), Outcome::Closed(Verdict::Succeeded));
+    let recovery = Report::of(&scenario.records()).unwrap().recovery.unwrap();
+    assert!(recovery.ended_at.is_some() && recovery.seconds < 12.0, "{recovery:?}");
 }
