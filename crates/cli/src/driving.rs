@@ -19,6 +19,7 @@ use crate::args::{ConsentArgs, Global, Output};
 use crate::asking::Keyboard;
 use crate::claiming::ClusterClaims;
 use crate::exit::{Exit, Outcome, Problem};
+use crate::held::held_lines;
 use crate::observing::Watcher;
 use crate::runs::Runs;
 use crate::screen::Screen;
@@ -105,11 +106,13 @@ impl Driving<'_> {
             RunOutcome::Closed(verdict) => self.closed(runs, id, &verdict),
             RunOutcome::Failed { instances } => {
                 let classes: Vec<FailureClass> = instances.iter().map(|(_, failure)| failure.class).collect();
-                let told = instances.iter().map(|(instance, failure)| format!("{instance}: {failure}"));
+                let mut told: Vec<String> =
+                    instances.iter().map(|(instance, failure)| format!("{instance}: {failure}")).collect();
+                told.extend(held_lines(&runs.see(id)?.records));
                 let next = instances.iter().find(|(_, failure)| !failure.next.is_empty());
                 let next = next.map(|(_, failure)| format!("{}\n", failure.next)).unwrap_or_default();
                 Err(Problem::new(exit_of(&classes), format!("run {id} stopped: {} failed", instances.len()))
-                    .observed(told.collect::<Vec<_>>().join("\n"))
+                    .observed(told.join("\n"))
                     .next(format!(
                         "{next}{resume}   (after the cause is gone)\n{}",
                         runs.again(&format!("abort {id}"))
@@ -153,7 +156,13 @@ impl Driving<'_> {
                 Ok(if strict { Exit::OverBudget } else { Exit::Done })
             }
             Verdict::Aborted => {
-                eprintln!("run {id} was aborted; what it had on hosts was taken down\nnext: {report}");
+                let left = held_lines(&runs.see(id)?.records);
+                if left.is_empty() {
+                    eprintln!("run {id} was aborted; what it had on hosts was taken down\nnext: {report}");
+                } else {
+                    let next = format!("{}\n{report}", runs.again("run rollback"));
+                    eprintln!("run {id} was aborted; it leaves the cluster so:\n{}\nnext: {next}", left.join("\n"));
+                }
                 Ok(Exit::Failed)
             }
             Verdict::Superseded { by } => {

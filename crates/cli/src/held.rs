@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 use rke2flow_engine::record::{Event, Record};
 use serde::Serialize;
 
-/// What one action puts there and another takes away.
-const PAIRS: [(&str, &str, &str); 5] = [
-    ("HoldUnit", "ReleaseHold", "held down: RKE2 does not start, also not after a reboot"),
-    ("Cordon", "Uncordon", "cordoned"),
-    ("DisableUpgradePlans", "Unfence", "upgrade plans are disabled"),
-    ("PauseSchedules", "Unfence", "backup schedules are paused"),
-    ("PointAt", "CleanUp", "has a configuration drop-in of this run"),
+/// What one action puts there and others take away.
+const PAIRS: [(&str, &[&str], &str); 6] = [
+    ("KillNode", &["StartUnit"], "stopped by this run, and not started again by it"),
+    ("HoldUnit", &["ReleaseHold", "CleanUp"], "held down: RKE2 does not start, also not after a reboot"),
+    ("Cordon", &["Uncordon"], "cordoned"),
+    ("DisableUpgradePlans", &["Unfence"], "upgrade plans are disabled"),
+    ("PauseSchedules", &["Unfence"], "backup schedules are paused"),
+    ("PointAt", &["CleanUp"], "has a configuration drop-in of this run"),
 ];
+
+/// What a claim is on.
+const EVERY_HOST: &str = "every host";
 
 /// Something that is still there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,7 +39,7 @@ pub fn held(records: &[Record]) -> Vec<Held> {
                 }
             }),
             Event::Settled { instance, .. } => each_pair(instance.as_str(), |pair, target, action| {
-                if PAIRS[pair].1 == action || action == "CleanUp" {
+                if PAIRS[pair].1.contains(&action) {
                     there.remove(&(pair, target.to_owned()));
                 }
             }),
@@ -46,8 +50,20 @@ pub fn held(records: &[Record]) -> Vec<Held> {
     }
     let mut all: Vec<Held> =
         there.into_keys().map(|(pair, target)| Held { target, what: PAIRS[pair].2.to_owned() }).collect();
-    all.extend(claim.map(|what| Held { target: "every host".to_owned(), what }));
+    all.extend(claim.map(|what| Held { target: EVERY_HOST.to_owned(), what }));
     all
+}
+
+/// The same, one line for all hosts of which it is true, without the claim.
+pub fn held_lines(records: &[Record]) -> Vec<String> {
+    let mut lines: Vec<(String, Vec<String>)> = Vec::new();
+    for held in held(records).into_iter().filter(|held| held.target != EVERY_HOST) {
+        match lines.iter_mut().find(|(what, _)| *what == held.what) {
+            Some((_, targets)) => targets.push(held.target),
+            None => lines.push((held.what, vec![held.target])),
+        }
+    }
+    lines.into_iter().map(|(what, targets)| format!("{}: {what}", targets.join(", "))).collect()
 }
 
 fn each_pair(instance: &str, mut visit: impl FnMut(usize, &str, &str)) {
@@ -98,5 +114,14 @@ mod tests {
         let left = held(&records);
         assert_eq!(left.len(), 1);
         assert_eq!(left[0].target, "agent-0");
+    }
+
+    #[test]
+    fn a_node_that_was_killed_counts_until_its_start_is_proved_whatever_was_cleaned_up() {
+        let mut records = vec![record(0, begun("KillNode", "server-0")), record(1, begun("KillNode", "server-1"))];
+        records.extend([record(2, begun("HoldUnit", "server-0")), record(3, done("CleanUp", "server-0"))]);
+        assert_eq!(held_lines(&records), ["server-0, server-1: stopped by this run, and not started again by it"]);
+        records.push(record(4, done("StartUnit", "server-1")));
+        assert_eq!(held_lines(&records), ["server-0: stopped by this run, and not started again by it"]);
     }
 }

@@ -4,6 +4,8 @@ use rke2flow_engine::action::Claim;
 use rke2flow_engine::id::RunId;
 use serde::{Deserialize, Serialize};
 
+use crate::paths::HostPaths;
+
 mod db_info;
 
 /// Everything about a node that is cheap to know.
@@ -78,6 +80,24 @@ pub struct Survey {
     pub our_units: Vec<String>,
     /// Exit and end of the last cluster-reset of the given run, see [`ResetState`].
     pub reset: Option<ResetState>,
+}
+
+impl Survey {
+    /// Why a server must not come back by itself: its etcd is aside, or was reset and not started since.
+    pub fn unstarted(&self, paths: &HostPaths, run: &RunId) -> Option<&'static str> {
+        let aside = paths.etcd_aside();
+        let below = aside.strip_prefix(&format!("{}/", paths.data)).unwrap_or(&aside);
+        let is_aside = self.aside.iter().any(|moved| moved.starts_with(below) || moved.starts_with(&aside));
+        let failed = self.reset.as_ref().is_some_and(|reset| reset.run == run.as_str() && !reset.proved);
+        match () {
+            () if self.reset_flag => Some("its etcd was reset and never started"),
+            () if failed => Some("its cluster-reset has not succeeded"),
+            () if is_aside && !self.etcd_name && !self.etcd_member => {
+                Some("its etcd is aside, and nothing is in its place")
+            }
+            () => None,
+        }
+    }
 }
 
 /// How [`Survey::server_override`] tells of a drop-in: `<run> <server>`, or the run alone when it sets `server:` empty.

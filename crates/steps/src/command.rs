@@ -253,8 +253,9 @@ impl Change {
             Change::StartUnit => &["start"],
             Change::RestartUnit => &["restart"],
             Change::WritePoint { .. } => &["write-point"],
-            // The hold before its drop-in: without the file the drop-in is harmless, and a cut leaves no locked node.
-            Change::CleanUp => &["remove-override", "remove-hold", "remove-drop-in", "reload"],
+            // `guard` refuses on a server whose etcd is aside or was reset and not started. The hold before its drop-in:
+            // without the file the drop-in is harmless, and a cut leaves no locked node.
+            Change::CleanUp => &["guard", "remove-override", "remove-hold", "remove-drop-in", "reload"],
             Change::Script { .. } => &["script"],
         }
     }

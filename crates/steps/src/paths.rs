@@ -116,6 +116,11 @@ impl HostPaths {
         format!("{}-rke2flow-{run}", self.part(part))
     }
 
+    /// What every place begins with to which some run has moved `server/db/etcd`.
+    pub fn etcd_aside(&self) -> String {
+        format!("{}-rke2flow-", self.part(NodePart::Etcd))
+    }
+
     /// The file by which RKE2 itself remembers a reset that no normal start has followed yet.
     pub fn reset_flag(&self) -> String {
         format!("{}/server/db/reset-flag", self.data)

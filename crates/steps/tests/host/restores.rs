@@ -165,6 +165,41 @@ fn etcd_never_moves_again_once_the_reset_has_begun() {
 }
 
 #[test]
+fn what_an_older_run_restored_and_never_started_makes_place_for_the_next_run_and_is_kept() {
+    let host = Bench::new();
+    stopped_server(&host);
+    host.apply(&move_aside(&host), 1);
+    host.apply(&reset(&host), 2);
+    let record = host.read(&host.paths.reset_record());
+    let older = record.replacen(run().as_str(), "261101-0000-aaaa", 1);
+    host.write(&host.paths.reset_record(), &older);
+    let unit = host.world(&format!("units/{}", order(Change::Hold, 2).unit));
+    host.write(&unit, "active");
+    let (exit, tail) = host.try_apply(&move_aside(&host), 3);
+    assert!(exit == REFUSED_EXIT && tail.contains("still runs"), "{exit} {tail}");
+    std::fs::remove_file(unit).unwrap();
+    host.apply(&move_aside(&host), 4);
+    let survey = host.survey();
+    assert!(!survey.etcd_member && survey.aside.len() > 1, "{survey:?}");
+    host.apply(&reset(&host), 5);
+    assert!(host.survey().reset.unwrap().proved);
+}
+
+#[test]
+fn a_server_that_would_come_back_without_its_data_stays_held() {
+    let host = Bench::new();
+    stopped_server(&host);
+    host.apply(&Change::Hold, 1);
+    host.apply(&move_aside(&host), 2);
+    let (exit, tail) = host.try_apply(&Change::CleanUp, 3);
+    assert!(exit == REFUSED_EXIT && tail.contains("the hold stays"), "{exit} {tail}");
+    host.apply(&reset(&host), 4);
+    let (exit, tail) = host.try_apply(&Change::CleanUp, 5);
+    assert!(exit == REFUSED_EXIT && tail.contains("never started"), "{exit} {tail}");
+    assert!(host.survey().hold && host.survey().hold_drop_in);
+}
+
+#[test]
 fn a_reset_restores_exactly_the_snapshot_and_is_proved_by_its_log() {
     check(&Case {
         prepare: |host| {

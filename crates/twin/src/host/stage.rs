@@ -26,7 +26,7 @@ impl World {
             Change::StageSnapshot { file, sha256, to } => self.stage_snapshot(name, file, sha256, to, stage),
             Change::SaveSnapshot { name: snapshot } => self.save_snapshot(name, snapshot),
             Change::InstallVersion { version, .. } => self.install(name, version, stage),
-            Change::Hold | Change::ReleaseHold | Change::CleanUp => self.hold(name, &order.change, stage),
+            Change::Hold | Change::ReleaseHold | Change::CleanUp => self.hold(name, order, stage),
             Change::KillNode { .. } => self.kill_node(name, stage),
             Change::MoveAside { parts } => self.move_aside(name, order, parts, stage),
             Change::MoveBack { parts } => self.move_back(name, order, parts, stage),
@@ -124,15 +124,37 @@ impl World {
         }
     }
 
-    fn hold(&mut self, name: &HostName, change: &Change, stage: &str) -> StageResult {
+    fn hold(&mut self, name: &HostName, order: &Order, stage: &str) -> StageResult {
+        if stage == "guard" {
+            return self.may_release(name, order);
+        }
         let disk = &mut self.host_mut(name).disk;
-        match (change, stage) {
+        match (&order.change, stage) {
             (Change::Hold, "write-hold") => disk.hold = true,
             (Change::Hold, "write-drop-in") => disk.hold_drop_in = true,
             (_, "remove-hold") => disk.hold = false,
             (_, "remove-drop-in") => disk.hold_drop_in = false,
             (_, "remove-override") => disk.server_override = None,
             _ => {}
+        }
+        DONE
+    }
+
+    /// Whether a server without its hold would come back with the data that it should have.
+    fn may_release(&self, name: &HostName, order: &Order) -> StageResult {
+        let host = self.host(name);
+        if host.role != Role::Server || !host.disk.hold {
+            return DONE;
+        }
+        if host.disk.reset_flag {
+            return Err("etcd of this server was reset and never started: the hold stays".to_owned());
+        }
+        if host.disk.reset.as_ref().is_some_and(|reset| reset.run == order.run.as_str() && !reset.proved) {
+            return Err("the cluster-reset of this run has not succeeded: the hold stays".to_owned());
+        }
+        let aside = self.paths.etcd_aside();
+        if host.disk.etcd.is_none() && host.disk.aside.keys().any(|path| path.starts_with(&aside)) {
+            return Err("etcd of this server is aside and nothing is in its place: the hold stays".to_owned());
         }
         DONE
     }
@@ -186,8 +208,8 @@ impl World {
         if etcd && host.disk.reset.as_ref().is_some_and(|reset| reset.run == order.run.as_str()) {
             return Err("a cluster-reset of this run has begun here: its etcd is never moved aside again".to_owned());
         }
-        if etcd && host.disk.reset_flag {
-            return Err("reset-flag exists: a cluster-reset was never followed by a start".to_owned());
+        if etcd && host.disk.reset_flag && host.disk.reset.is_none() {
+            return Err("reset-flag exists, and rke2flow made no cluster-reset here".to_owned());
         }
         if parts.iter().any(|part| host.has_part(*part)) {
             self.refuse_while_alive(name)?;

@@ -4,16 +4,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use rke2flow_engine::action::{Claim, Failure};
 use rke2flow_engine::clock::Clock;
 use rke2flow_engine::cluster::Cluster;
 use rke2flow_engine::id::RunId;
+use rke2flow_engine::inbox::Inbox;
 use rke2flow_engine::journal::{CrashPoint, MemoryDisk, MemoryJournal};
 use rke2flow_engine::plan::{self, Plan, Request};
-use rke2flow_engine::record::{RunOpened, Source};
+use rke2flow_engine::record::{Command, RunOpened, Source};
 use rke2flow_engine::run::{ClaimError, Claims, Engine, EngineError, Gates, NewRun, Outcome, Run};
 use rke2flow_engine::runbook;
 use rke2flow_engine::source::SourceText;
@@ -30,6 +31,8 @@ pub enum Stop {
     Record(CrashPoint),
     /// Before or after the effect of this number on the twin, counted from 0.
     Effect(u64, Side),
+    /// Before the first effect on the twin whose description has this text in it.
+    BeforeFirst(&'static str),
 }
 
 /// One twin and what is run on it.
@@ -67,7 +70,7 @@ impl Rehearsed {
         };
         match Run::begin(Box::new(journal), self.new_run(id, text), self.twin.clock()) {
             Ok(run) => {
-                let outcome = self.drive(run, &rehearsal, stop).await;
+                let outcome = self.drive(run, &rehearsal, stop, None).await;
                 (rehearsal, outcome)
             }
             Err(_) => (rehearsal, None),
@@ -77,16 +80,38 @@ impl Rehearsed {
     /// Goes on with a run; `None` when it was never begun.
     pub async fn resume(&self, rehearsal: &Rehearsal) -> Option<Result<Outcome, EngineError>> {
         let run = Run::resume(Box::new(MemoryJournal::open(rehearsal.disk.clone()))).ok()?;
-        self.drive(run, rehearsal, None).await
+        self.drive(run, rehearsal, None, None).await
     }
 
-    async fn drive(&self, run: Run, rehearsal: &Rehearsal, stop: Option<Stop>) -> Option<Result<Outcome, EngineError>> {
+    /// Gives a run up: takes down what it has.
+    pub async fn abort(&self, rehearsal: &Rehearsal) -> Result<Outcome, EngineError> {
+        let directory = tempfile::tempdir().unwrap();
+        let inbox = Inbox::at(directory.path());
+        let command = Command::Abort { reason: "given up".to_owned(), who: "test@host".to_owned() };
+        inbox.send(&command, jiff::Timestamp::UNIX_EPOCH).unwrap();
+        let run = Run::resume(Box::new(MemoryJournal::open(rehearsal.disk.clone()))).unwrap();
+        self.drive(run, rehearsal, None, Some(inbox)).await.unwrap()
+    }
+
+    async fn drive(
+        &self,
+        run: Run,
+        rehearsal: &Rehearsal,
+        stop: Option<Stop>,
+        inbox: Option<Inbox>,
+    ) -> Option<Result<Outcome, EngineError>> {
         let (stopped, count) = (Arc::new(Notify::new()), rehearsal.effects.clone());
         let stop_at = if let Some(Stop::Effect(number, side)) = stop { Some((number, side)) } else { None };
-        let notify = stopped.clone();
+        let stop_before = if let Some(Stop::BeforeFirst(text)) = stop { Some(text) } else { None };
+        let (notify, reached) = (stopped.clone(), AtomicBool::new(false));
         let hook = Arc::new(move |effect: &Effect| {
             if !effect.changes {
                 return Fate::Go;
+            }
+            if stop_before.is_some_and(|text| effect.what.contains(text)) || reached.load(Ordering::Relaxed) {
+                reached.store(true, Ordering::Relaxed);
+                notify.notify_one();
+                return Fate::Hang;
             }
             let number = match effect.side {
                 Side::Before => count.load(Ordering::Relaxed),
@@ -101,7 +126,11 @@ impl Rehearsed {
         let access = access_with(&self.twin, self.cluster.clone(), hook);
         let claims = ByHosts(host::Claims::new(Hosts::new(access.clone()), Vec::new()));
         let catalogue = Arc::new(StepsCatalogue::new(access));
-        let engine = Engine::new(run, catalogue, self.twin.clock().clone()).claims(Arc::new(claims)).gates(Gates::Yes);
+        let mut engine =
+            Engine::new(run, catalogue, self.twin.clock().clone()).claims(Arc::new(claims)).gates(Gates::Yes);
+        if let Some(inbox) = inbox {
+            engine = engine.inbox(inbox);
+        }
         tokio::select! {
             outcome = engine.drive() => Some(outcome),
             () = stopped.notified() => None,

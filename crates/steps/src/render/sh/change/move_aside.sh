@@ -26,9 +26,11 @@ if has_part etcd && [ -e "$etcd" ]; then
 	if [ "$reset_run" = "$run" ]; then
 		refuse "a cluster-reset of this run has begun here: its etcd is never moved aside again"
 	fi
-	if [ -e "$reset_flag" ]; then
-		refuse "$reset_flag exists: a cluster-reset ${reset_run:+of run $reset_run }was never followed by a start; start the node, or remove the file if that restore is given up"
+	# What another run of rke2flow restored and never started is given up by the run that comes after it, and kept aside.
+	if [ -e "$reset_flag" ] && [ -z "$reset_run" ]; then
+		refuse "$reset_flag exists, and rke2flow made no cluster-reset here: start the node, or remove the file if that restore is given up"
 	fi
+	if [ -n "$reset_unit" ] && alive "$reset_unit"; then refuse "the cluster-reset of run $reset_run still runs as $reset_unit"; fi
 fi
 if any_there; then refuse_while_alive; fi
 #: move-etcd
