@@ -151,7 +151,7 @@ impl Shell for Port {
 #[async_trait]
 impl KubeApi for Port {
     async fn call(&self, server: Option<&HostName>, request: &KubeRequest) -> Result<KubeResponse, AccessError> {
-        let delay = self.twin.spec().api_delay();
+        let delay = self.twin.api_delay();
         if !delay.is_zero() {
             self.twin.clock().sleep(delay).await;
         }

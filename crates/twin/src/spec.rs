@@ -1,7 +1,6 @@
 //! What cluster a twin is: its hosts, version, volumes, speed and faults.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use rke2flow_engine::cluster::{Distribution, Role};
 use rke2flow_engine::id::HostName;
@@ -170,11 +169,5 @@ impl TwinSpec {
             name: name.to_owned(),
             supervisor_port,
         }
-    }
-
-    /// The delay that faults put on every request to the Kubernetes API.
-    pub fn api_delay(&self) -> Duration {
-        let slow = |fault: &Fault| if let Fault::ApiSlow(ms) = fault { Some(*ms) } else { None };
-        Duration::from_millis(self.faults.iter().filter_map(slow).sum())
     }
 }

@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use crate::judge::Violation;
 use crate::kube::request::{KubeHttp, KubeReply};
-use crate::s3::store::S3Store;
+use crate::s3::store::{Buckets, S3Store};
 use crate::spec::{Fault, TwinSpec};
+use crate::tamper::Tamper;
 use crate::world::World;
 use crate::world::log::{LogEntry, Recorder};
 
@@ -20,6 +21,13 @@ use crate::world::log::{LogEntry, Recorder};
 #[derive(Clone)]
 pub struct Twin {
     inner: Arc<Inner>,
+}
+
+/// How everything was at one moment.
+#[derive(Debug)]
+pub struct Saved {
+    world: World,
+    bucket: Buckets,
 }
 
 struct Inner {
@@ -73,11 +81,16 @@ impl Twin {
     /// Sends a request to the API server on this host's 127.0.0.1:6443. Check [`Twin::listening`] first: a refused
     /// connection has no reply.
     pub async fn kube(&self, host: &HostName, request: KubeHttp) -> KubeReply {
-        let delay = self.inner.spec.api_delay();
+        let delay = self.api_delay();
         if delay > Duration::ZERO {
             self.inner.clock.sleep(delay).await;
         }
         self.kube_now(host, &request)
+    }
+
+    /// The delay of every request to the Kubernetes API.
+    pub(crate) fn api_delay(&self) -> Duration {
+        self.world().api_delay()
     }
 
     /// [`Twin::kube`] without waiting.
@@ -100,6 +113,27 @@ impl Twin {
         self.world().inject(fault);
     }
 
+    /// Nothing goes wrong any more, except what has its moment already.
+    pub fn mend(&self) {
+        self.world().faults.clear();
+    }
+
+    /// Makes a fact of the world another one, behind everybody's back; the reason when there is nothing of the kind.
+    pub fn tamper(&self, what: Tamper) -> Result<(), String> {
+        self.world().tamper(what)
+    }
+
+    /// Remembers how everything is, for [`Twin::restore`].
+    pub fn save(&self) -> Saved {
+        Saved { world: self.world().clone(), bucket: self.inner.bucket.save() }
+    }
+
+    /// Makes everything as it was, except time.
+    pub fn restore(&self, saved: &Saved) {
+        *self.world() = saved.world.clone();
+        self.inner.bucket.restore(saved.bucket.clone());
+    }
+
     /// Pulls the host's plug and puts it back: units and containers are gone, what is enabled starts at boot.
     pub fn power_cycle(&self, host: &HostName) {
         self.world().power_off(host, Some(0));
@@ -118,6 +152,11 @@ impl Twin {
     /// The object store.
     pub fn bucket(&self) -> Arc<S3Store> {
         self.inner.bucket.clone()
+    }
+
+    /// The paths of the plain files on a host's disk.
+    pub fn files(&self, host: &HostName) -> Vec<String> {
+        self.world().hosts.get(host).map(|host| host.disk.files.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// Sets what `cat rke2.yaml` prints on a server, by whoever puts TLS in front of the API. Secret.

@@ -7,9 +7,9 @@ mod hand;
 use std::time::Duration;
 
 use hand::{Hand, NEW, OLD, Snapshot, done, host, install, parts};
-use rke2flow_steps::answer::ReceiptAnswer;
+use rke2flow_steps::answer::{REFUSED_EXIT, ReceiptAnswer};
 use rke2flow_steps::command::Change;
-use rke2flow_twin::{Fault, TwinSpec, ViolationKind as V};
+use rke2flow_twin::{Fault, Tamper, TwinSpec, ViolationKind as V};
 use serde_json::json;
 
 /// A cluster of the new version, and a snapshot of when it had the old one.
@@ -56,7 +56,10 @@ async fn a_reset_repeated_after_the_start_is_refused_for_the_run_and_judged_if_i
     hand.rollback(&snapshot, OLD).await;
     hand.no_violation();
     hand.kill(&hand.names(None)).await;
-    assert!(matches!(hand.reset(&snapshot).await, ReceiptAnswer::Finished { exit: 1, .. }), "the guard let it through");
+    assert!(
+        matches!(hand.reset(&snapshot).await, ReceiptAnswer::Finished { exit: REFUSED_EXIT, .. }),
+        "the guard let it through"
+    );
     // Another run takes away what the guard goes by; then the first one comes back.
     let back = hand.claim.run.to_string();
     hand.next_run("261122-0600-else");
@@ -181,6 +184,30 @@ async fn a_write_after_the_snapshot_that_is_still_there_after_the_rollback_is_se
     hand.kube("server-0", "DELETE", path, json!(null));
     assert_eq!(hand.kube("server-0", "POST", "/api/v1/namespaces/shop/configmaps", create).0, 201);
     assert_eq!(hand.kinds(), [V::WriteSurvivedRollback]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_that_runs_again_because_its_receipt_is_gone_is_seen() {
+    let mut hand = Hand::new();
+    let order = hand.order(&host("agent-0"), Change::Hold);
+    hand.give(&host("agent-0"), &order);
+    hand.sleep(60).await;
+    assert!(done(&hand.give(&host("agent-0"), &order)));
+    assert_eq!(hand.kinds(), [V::FenceLeftUp]);
+    hand.twin.tamper(Tamper::ForgetReceipts(host("agent-0"))).unwrap();
+    hand.give(&host("agent-0"), &order);
+    assert!(hand.kinds().contains(&V::UnitRunTwice), "{:#?}", hand.twin.judge());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_there_cannot_be_made_wrong() {
+    let hand = Hand::new();
+    let (host, nobody) = (host("agent-0"), host("agent-9"));
+    let path = "/nowhere".to_owned();
+    assert!(hand.twin.tamper(Tamper::StopUnit(nobody)).unwrap_err().contains("agent-9"));
+    assert!(hand.twin.tamper(Tamper::Corrupt { host, path: path.clone() }).unwrap_err().contains("/nowhere"));
+    assert!(hand.twin.tamper(Tamper::RemoveFromBucket(path)).unwrap_err().contains("/nowhere"));
+    hand.no_violation();
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use super::{block_on, resume, run, twin};
 use crate::args::{ConsentArgs, Global, Making, Output, RehearseArgs, ResumeArgs, RunArgs};
 use crate::exit::{Exit, Outcome, Problem};
+use crate::reading;
 use crate::show::Colour;
 
 /// How long a twin may take to be up: key generation on a loaded machine is slow.
@@ -79,8 +80,10 @@ impl Stage {
     }
 
     async fn carry_out(&self, args: &RehearseArgs) -> Outcome {
+        let runbook = reading::read_runbook(&reading::find_runbook(&args.runbook)?)?;
         self.write("before").await?;
-        if args.runbook.trim_end_matches(".ron") == "rollback" {
+        // What takes the place of an upgrade needs one.
+        if runbook.supersedes {
             eprintln!("the twin is upgraded first");
             run::begin(&self.global, &self.run_args("upgrade", &[])).await?;
             self.write("after").await?;

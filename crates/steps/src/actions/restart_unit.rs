@@ -7,7 +7,7 @@ use rke2flow_engine::id::HostName;
 use rke2flow_engine::value::{FactSpec, Param, ValueType};
 use serde::{Deserialize, Serialize};
 
-use crate::actions::start_unit::started_at;
+use crate::actions::start_unit::{on_its_way, started_at};
 use crate::actions::{Goal, World, host_of, info, known, stamp};
 use crate::command::Change;
 
@@ -32,7 +32,13 @@ impl Goal for RestartUnit {
         let survey = world.survey(context).await?;
         match survey.unit.as_str() {
             "active" => {}
-            "activating" | "deactivating" => return Ok(Probe::InProgress(format!("the unit is {}", survey.unit))),
+            // It never failed and never became ready, for as long as a whole attempt may take: waiting more is no help.
+            "activating" if context.attempt > 1 && survey.unit_restarts == 0 => {
+                return Ok(Probe::pending("the unit is activating since an earlier attempt"));
+            }
+            "activating" | "deactivating" => {
+                return Ok(Probe::InProgress(on_its_way(world, host_of(context)?, &survey).await));
+            }
             other => {
                 return Ok(Probe::pending(format!("the unit is {}", if other.is_empty() { "missing" } else { other })));
             }
@@ -125,6 +131,18 @@ mod tests {
     async fn a_node_is_not_restarted_into_what_is_not_installed() {
         let failure = Scene::new().on("server-0", into_new()).failure_of_apply().await;
         assert!(failure.what.contains("is installed"), "{failure}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restart_that_hangs_is_ordered_again_by_the_next_attempt() {
+        let scene = installed();
+        scene.survey("server-0", |survey| survey.unit = "activating".to_owned());
+        let mut bench = scene.on("server-0", into_new());
+        assert!(matches!(bench.probe().await, Probe::InProgress(_)));
+        bench.context.attempt = 2;
+        assert!(bench.pending().await.contains("an earlier attempt"));
+        scene.survey("server-0", |survey| survey.unit_restarts = 1);
+        assert!(matches!(bench.probe().await, Probe::InProgress(_)), "systemd is trying already");
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
+use rke2flow_engine::id::HostName;
 use rke2flow_engine::value::Facts;
 use rke2flow_engine::value::{FactSpec, ValueType};
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, World, info, stamp};
+use crate::actions::{Goal, World, host_of, info, stamp};
 use crate::answer::Survey;
 use crate::command::Change;
 
@@ -26,9 +27,7 @@ impl Goal for StartUnit {
         let survey = world.survey(context).await?;
         Ok(match survey.unit.as_str() {
             "active" => Probe::Satisfied(started_at(&survey)),
-            "activating" => {
-                Probe::InProgress(format!("the unit is activating, restarted {} times", survey.unit_restarts))
-            }
+            "activating" => Probe::InProgress(on_its_way(world, host_of(context)?, &survey).await),
             _ if survey.hold => Probe::pending("the hold keeps the unit down"),
             "" => Probe::pending("there is no unit"),
             other => Probe::pending(format!("the unit is {other}")),
@@ -41,6 +40,25 @@ impl Goal for StartUnit {
         }
         world.order(context, Change::StartUnit).await
     }
+}
+
+/// How many lines of a node's log are searched for the reason why it does not come up.
+const LOG_LINES: u32 = 40;
+
+/// What is known of a unit that starts. One that was restarted has failed before: its log says why.
+pub(crate) async fn on_its_way(world: &World, host: &HostName, survey: &Survey) -> String {
+    let state = format!("the unit is {}", survey.unit);
+    if survey.unit_restarts == 0 {
+        return state;
+    }
+    let restarted = format!("{state}, restarted {} times", survey.unit_restarts);
+    let Ok(entry) = world.entry(host) else { return restarted };
+    let unit = world.access().paths.unit(entry.role);
+    // Without its log there is still its state.
+    let log = world.hosts().log(host, &unit, LOG_LINES).await.unwrap_or_default();
+    let lines = || log.lines().rev().filter(|line| !line.trim().is_empty());
+    let said = lines().find(|line| line.contains("level=fatal")).or_else(|| lines().next());
+    said.map_or(restarted.clone(), |line| format!("{restarted}; its log says: {}", line.trim()))
 }
 
 /// The fact that `StartUnit` and `RestartUnit` leave, by the host's own clock.
@@ -69,6 +87,14 @@ mod tests {
         let bench = scene.on("server-0", StartUnit {});
         assert_eq!(bench.pending().await, "the hold keeps the unit down");
         assert!(bench.failure_of_apply().await.what.contains("hold"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_unit_that_fails_again_and_again_says_why() {
+        let scene = Scene::new();
+        scene.survey("server-0", |survey| (survey.unit, survey.unit_restarts) = ("activating".to_owned(), 7));
+        let Probe::InProgress(why) = scene.on("server-0", StartUnit {}).probe().await else { panic!("not on its way") };
+        assert_eq!(why, "the unit is activating, restarted 7 times; its log says: level=fatal msg=\"no luck\"");
     }
 
     #[tokio::test(start_paused = true)]

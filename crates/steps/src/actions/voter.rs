@@ -8,8 +8,9 @@ use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+use crate::actions::start_unit::on_its_way;
 use crate::actions::{Goal, World, host_of, info, unless_missing};
-use crate::answer::Survey;
+use crate::answer::{Member, Survey};
 
 /// Goal: the server is a voting, healthy member of etcd and its API server is ready.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,11 +29,13 @@ impl Goal for Voter {
     };
 
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
-        let survey = world.survey(context).await?;
+        let (host, survey) = (host_of(context)?, world.survey(context).await?);
         if survey.unit == "activating" {
-            return Ok(Probe::InProgress(format!("the unit is activating, restarted {} times", survey.unit_restarts)));
+            return Ok(Probe::InProgress(on_its_way(world, host, &survey).await));
         }
-        Ok(unless_missing(lacks(host_of(context)?, &survey)))
+        let mut lacks = lacks(host, &survey);
+        lacks.extend(strangers(world, host, &survey).await);
+        Ok(unless_missing(lacks))
     }
 
     fn steady(&self) -> Duration {
@@ -60,6 +63,18 @@ pub(crate) fn lacks(host: &HostName, survey: &Survey) -> Vec<String> {
         lacks.push(format!("{host}: /readyz says `{}`", survey.readyz));
     }
     lacks
+}
+
+/// Servers that answer and do not know this member: then there are two control planes, and each praises itself.
+async fn strangers(world: &World, host: &HostName, survey: &Survey) -> Vec<String> {
+    let Some(own) = survey.members.iter().find(|member| is_member_of(&member.name, host)) else { return Vec::new() };
+    let others = world.surveys(world.cluster().servers().filter(|server| server.name != *host)).await;
+    let told = others.into_iter().filter_map(|(server, survey)| Some((server, survey.ok()?.members)));
+    let knows = |members: &[Member]| members.is_empty() || members.iter().any(|member| member.name == own.name);
+    let strangers = told.filter(|(_, members)| !knows(members));
+    strangers
+        .map(|(server, _)| format!("{} has an etcd without {}: two control planes", server.name, own.name))
+        .collect()
 }
 
 /// Members are named `<node>-<8 hex>` (K3S pkg/etcd/etcd.go).
@@ -91,6 +106,16 @@ mod tests {
         scene.survey("server-2", |survey| (survey.etcd_health, survey.readyz) = ("false".to_owned(), String::new()));
         let why = scene.on("server-2", voter()).pending().await;
         assert_eq!(why, "server-2: etcd's health is `false`; server-2: /readyz says ``");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_voter_of_another_control_plane_is_none() {
+        let scene = Scene::new();
+        scene.survey("server-0", |survey| survey.members.truncate(1));
+        let why = scene.on("server-1", voter()).pending().await;
+        assert!(why.starts_with("server-0 has an etcd without server-1-"), "{why}");
+        scene.survey("server-0", |survey| survey.members.clear());
+        scene.on("server-1", voter()).satisfied().await;
     }
 
     #[test]

@@ -6,7 +6,7 @@ use rke2flow_engine::action::{Claim, Context, Failure, FailureClass, Receipt};
 use rke2flow_engine::id::HostName;
 
 use super::{Claims, Hosts, decode, without_claim};
-use crate::answer::{ClaimAnswer, ClaimState, ReceiptAnswer};
+use crate::answer::{ClaimAnswer, ClaimState, REFUSED_EXIT, ReceiptAnswer};
 use crate::command::{Change, ClaimCommand, HostCommand, Order};
 use crate::ports::AccessError;
 
@@ -86,9 +86,12 @@ impl Hosts {
         if exit == 0 {
             return Ok(Receipt { unit: context.unit.clone(), exit, boot, tail });
         }
-        Err(Failure::transient(format!("{} on {host} ended with exit {exit}", context.unit))
-            .observed(end_of(&tail))
-            .next(following.logs()))
+        // What a script refuses, it refuses again: only a person, or another step, can change that.
+        let failure = match exit {
+            REFUSED_EXIT => Failure::permanent(format!("{host} refuses the order of {}", context.unit)),
+            exit => Failure::transient(format!("{} on {host} ended with exit {exit}", context.unit)),
+        };
+        Err(failure.observed(end_of(&tail)).next(following.logs()))
     }
 }
 

@@ -193,6 +193,15 @@ async fn a_script_that_fails_shows_the_end_of_its_output_without_secrets() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_script_refuses_is_not_tried_again() {
+    let (hosts, _) = scripted(vec![finished(crate::answer::REFUSED_EXIT, "the hold is still on")]);
+    let failure = hosts.order(&context(&Arc::default()), &host("s0"), Change::StartUnit).await.unwrap_err();
+    assert_eq!(failure.class, FailureClass::Permanent);
+    assert!(failure.what.starts_with("s0 refuses the order of rke2flow-261122-0312-k7q2-"), "{}", failure.what);
+    assert_eq!(failure.observed, "the hold is still on");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_that_another_operator_holds_fences_the_run_and_says_who() {
     let state = ClaimState { claim: claim(9, "bob@desk", "261122-0400-aaaa"), since: 0, released: false };
     let (hosts, _) = scripted(vec![printed(&ReceiptAnswer::Refused(Some(state)))]);

@@ -8,6 +8,7 @@ use rke2flow_steps::ports::Output;
 use rke2flow_steps::render::encode_text;
 use sha2::{Digest, Sha256};
 
+use crate::host::person::Allowed;
 use crate::host::shell::json;
 use crate::host::{File, Release};
 use crate::kube::store::has_trailer;
@@ -175,36 +176,6 @@ impl World {
             None => Tail { exit: 1, text: encode_text(b"rke2.yaml does not exist") },
         }
     }
-
-    /// The few commands that the twin's shell knows: true, false, exit N, test -e PATH, touch PATH, rm -f PATH.
-    pub(crate) fn script(&mut self, name: &HostName, script: &str, allowed: Allowed) -> (i32, String) {
-        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let now = self.now;
-            let files = &mut self.host_mut(name).disk.files;
-            match (words.as_slice(), allowed) {
-                (["true"], _) => {}
-                (["false"], _) => return (1, String::new()),
-                (["exit", code], _) => return (code.parse().unwrap_or(2), String::new()),
-                (["test", "-e", path], _) if files.contains_key(*path) => {}
-                (["test", "-e", _], _) => return (1, String::new()),
-                (["touch", path], Allowed::Change) => {
-                    let empty = File { bytes: Vec::new().into(), modified: now };
-                    files.insert((*path).to_owned(), empty);
-                }
-                (["rm", "-f", path], Allowed::Change) => drop(files.remove(*path)),
-                _ => return (127, format!("the twin's shell does not know: {line}")),
-            }
-        }
-        (0, String::new())
-    }
-}
-
-/// Whether a script may change anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Allowed {
-    Look,
-    Change,
 }
 
 /// SHA-256 as hex.

@@ -4,6 +4,7 @@ pub mod archive;
 pub mod claim;
 pub mod look;
 pub mod order;
+pub mod person;
 pub mod power;
 pub mod reset;
 pub mod service;
@@ -28,7 +29,7 @@ pub use shell::{can_change, describe, describe_change};
 pub const LOG_LIMIT_LINES: usize = 400;
 
 /// A machine.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Host {
     /// Its node name.
     pub name: HostName,
@@ -76,7 +77,7 @@ pub struct Pods {
 }
 
 /// A node's disk, as far as anybody asks.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Disk {
     /// `server/db/etcd`.
     pub etcd: Option<MemberData>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rke2flow_engine::id::HostName;
-use rke2flow_steps::answer::ReceiptAnswer;
+use rke2flow_steps::answer::{REFUSED_EXIT, ReceiptAnswer};
 use rke2flow_steps::command::{Change, Order};
 use rke2flow_steps::render::encode_text;
 
@@ -102,7 +102,7 @@ impl World {
             return self.finish(name, unit, 1, &format!("stage {}: injected failure\n", stages[index]));
         }
         match self.stage(name, &order, stages[index]) {
-            Err(text) => self.finish(name, unit, 1, &format!("{text}\n")),
+            Err(text) => self.finish(name, unit, exit_of(stages[index]), &format!("{text}\n")),
             Ok(text) if text.is_empty() => {}
             Ok(text) => self.print(name, unit, &format!("{text}\n")),
         }
@@ -202,6 +202,14 @@ impl World {
             (_, "reset") => take::CLUSTER_RESET,
             _ => take::SMALL,
         }
+    }
+}
+
+/// How a script ends at a stage that fails: these refuse, the others could not.
+fn exit_of(stage: &str) -> i32 {
+    match stage {
+        "guard" | "start" | "restart" | "verify-source" | "verify-copy" | "verify-snapshot" => REFUSED_EXIT,
+        _ => 1,
     }
 }
 

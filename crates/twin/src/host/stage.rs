@@ -6,7 +6,8 @@ use rke2flow_steps::answer::ResetState;
 use rke2flow_steps::command::{Change, NodePart, Order};
 
 use crate::host::archive::unzip;
-use crate::host::look::{Allowed, hex};
+use crate::host::look::hex;
+use crate::host::person::Allowed;
 use crate::host::service::UnitState;
 use crate::host::{Aside, File, Release};
 use crate::kube::store::has_trailer;

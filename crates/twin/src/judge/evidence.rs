@@ -10,7 +10,7 @@ use crate::kube::store::Store;
 use crate::world::World;
 
 /// Violations that were seen, and how things were at the beginning.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Evidence {
     /// Seen as they happened.
     pub violations: Vec<Violation>,

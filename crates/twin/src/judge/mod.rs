@@ -50,3 +50,21 @@ pub enum ViolationKind {
     /// Nothing serves the Kubernetes API at the end, or a node is missing.
     ClusterDown,
 }
+
+impl ViolationKind {
+    /// All of them, in order.
+    pub const ALL: [Self; 12] = [
+        Self::TwoControlPlanes,
+        Self::ResetAfterStart,
+        Self::AcknowledgedWriteLost,
+        Self::WriteSurvivedRollback,
+        Self::SecretExposed,
+        Self::FenceLeftUp,
+        Self::QuorumLost,
+        Self::VersionsDiffer,
+        Self::StaleJoiner,
+        Self::EmptyCluster,
+        Self::UnitRunTwice,
+        Self::ClusterDown,
+    ];
+}

@@ -171,6 +171,17 @@ impl Store {
         object
     }
 
+    /// Writes an object as somebody would who writes into etcd itself: its own uid and creation time are kept.
+    pub fn place(&mut self, key: Key, object: Value, now: &str) {
+        let own = ["uid", "creationTimestamp"].map(|field| (field, object["metadata"][field].clone()));
+        self.put(key.clone(), object, now);
+        if let Some(stored) = self.objects.get_mut(&key) {
+            own.into_iter().filter(|(_, value)| value.is_string()).for_each(|(field, value)| {
+                stored["metadata"][field] = value;
+            });
+        }
+    }
+
     /// Changes an object in place, when it is there.
     pub fn update(&mut self, key: &Key, now: &str, change: impl FnOnce(&mut Value)) -> bool {
         let Some(mut object) = self.objects.get(key).cloned() else { return false };

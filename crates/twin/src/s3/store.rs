@@ -43,7 +43,7 @@ pub enum S3Error {
     TooLarge,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Upload {
     bucket: String,
     key: String,
@@ -52,8 +52,9 @@ struct Upload {
     parts: BTreeMap<u32, Vec<u8>>,
 }
 
-#[derive(Debug, Default)]
-struct Buckets {
+/// Everything in a store.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Buckets {
     buckets: BTreeMap<String, BTreeMap<String, S3Object>>,
     uploads: BTreeMap<String, Upload>,
     next_upload: u64,
@@ -218,6 +219,16 @@ impl S3Store {
         if let Ok(objects) = self.lock().bucket_mut(bucket) {
             objects.remove(key);
         }
+    }
+
+    /// All that is there.
+    pub(crate) fn save(&self) -> Buckets {
+        self.lock().clone()
+    }
+
+    /// Makes it what it was.
+    pub(crate) fn restore(&self, saved: Buckets) {
+        *self.lock() = saved;
     }
 
     fn lock(&self) -> MutexGuard<'_, Buckets> {

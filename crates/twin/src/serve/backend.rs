@@ -65,6 +65,10 @@ pub enum Ask {
     /// A workload writes: `{"method": "POST", "path": "/api/v1/…", "body": {…}}`, through any API server that answers.
     /// A write that was not acknowledged is an error.
     Write,
+    /// A fact of the world becomes another one: a [`crate::Tamper`] as JSON, such as `{"StopUnit": "server-1"}`.
+    Set,
+    /// Something goes wrong from now on: a [`crate::Fault`] as JSON, such as `{"UploadFails": 1}`.
+    Fault,
 }
 
 #[async_trait]
@@ -119,8 +123,17 @@ impl Backend for Twin {
             Ask::Log => Ok(json!(self.log())),
             Ask::Fingerprint => Ok(self.fingerprint()),
             Ask::Write => write(self, &with).await,
+            Ask::Set => self.tamper(read(with)?).map(|()| Value::Null),
+            Ask::Fault => {
+                self.inject(read(with)?);
+                Ok(Value::Null)
+            }
         }
     }
+}
+
+fn read<T: serde::de::DeserializeOwned>(with: Value) -> Result<T, String> {
+    serde_json::from_value(with).map_err(|error| error.to_string())
 }
 
 async fn write(twin: &Twin, with: &Value) -> Result<Value, String> {

@@ -61,7 +61,7 @@ impl Control {
             return answer(StatusCode::OK, "application/json", "null");
         }
         let Some(ask) = ask_of(&head.method, head.uri.path()) else {
-            return error(StatusCode::NOT_FOUND, "GET /judge /log /fingerprint, POST /write /shutdown");
+            return error(StatusCode::NOT_FOUND, "GET /judge /log /fingerprint, POST /write /set /fault /shutdown");
         };
         let with = match body.is_empty() {
             true => Value::Null,
@@ -77,8 +77,10 @@ impl Control {
     }
 }
 
+const ASKS: [Ask; 6] = [Ask::Judge, Ask::Log, Ask::Fingerprint, Ask::Write, Ask::Set, Ask::Fault];
+
 fn ask_of(method: &Method, path: &str) -> Option<Ask> {
-    [Ask::Judge, Ask::Log, Ask::Fingerprint, Ask::Write].into_iter().find(|ask| route(*ask) == (method.clone(), path))
+    ASKS.into_iter().find(|ask| route(*ask) == (method.clone(), path))
 }
 
 fn route(ask: Ask) -> (Method, &'static str) {
@@ -87,6 +89,8 @@ fn route(ask: Ask) -> (Method, &'static str) {
         Ask::Log => (Method::GET, "/log"),
         Ask::Fingerprint => (Method::GET, "/fingerprint"),
         Ask::Write => (Method::POST, "/write"),
+        Ask::Set => (Method::POST, "/set"),
+        Ask::Fault => (Method::POST, "/fault"),
     }
 }
 

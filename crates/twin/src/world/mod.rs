@@ -29,7 +29,7 @@ use plane::Plane;
 use workload::Workload;
 
 /// Everything there is. Moved forward by [`World::advance`] before each access; nothing runs in the background.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct World {
     pub(crate) now: Duration,
     pub(crate) spec: TwinSpec,
@@ -203,6 +203,12 @@ impl World {
             }
         }
         false
+    }
+
+    /// The delay that faults put on every request to the Kubernetes API.
+    pub(crate) fn api_delay(&self) -> Duration {
+        let slow = |fault: &Fault| if let Fault::ApiSlow(milliseconds) = fault { Some(*milliseconds) } else { None };
+        Duration::from_millis(self.faults.iter().filter_map(slow).sum())
     }
 
     /// Whether the control plane runs inside one process that stops with its unit (K3s).

@@ -11,7 +11,7 @@ use crate::kube::store::Store;
 use crate::world::World;
 
 /// One etcd cluster. A reset and an empty start make new ones; members' data says to which one they belong.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Plane {
     /// The objects; all voters hold the same.
     pub store: Store,

@@ -19,7 +19,7 @@ pub const MARKERS: u64 = 25;
 const MEMORY_LIMIT_WRITES: usize = 20_000;
 
 /// What the client knows.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Workload {
     /// Writes that were acknowledged, oldest first.
     pub acknowledged: Vec<Write>,

@@ -143,7 +143,10 @@ impl FakeHost {
                 let complete = self.staged.contains(version);
                 json!(Staged { complete, missing: if complete { vec![] } else { vec!["install.sh".to_owned()] } })
             }
-            Look::Log { .. } | Look::Kubeconfig => panic!("no action asks for this"),
+            Look::Log { .. } => {
+                json!(Tail { exit: 0, text: BASE64.encode("level=fatal msg=\"no luck\"\nlevel=info msg=\"again\"\n") })
+            }
+            Look::Kubeconfig => panic!("no action asks for this"),
             Look::Script { script: text } => json!(script(text)),
         }
     }

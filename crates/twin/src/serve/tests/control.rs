@@ -19,6 +19,8 @@ async fn another_process_asks_and_is_answered() {
         assert_eq!(remote.ask(ask, Value::Null).await.unwrap(), json!([name, null]));
     }
     assert_eq!(remote.ask(Ask::Write, json!({"a": 1})).await.unwrap(), json!(["Write", {"a": 1}]));
+    assert_eq!(remote.ask(Ask::Set, json!({"StopUnit": "server-0"})).await.unwrap()[0], "Set");
+    assert_eq!(remote.ask(Ask::Fault, json!({"UploadFails": 1})).await.unwrap()[0], "Fault");
     let refused = remote.ask(Ask::Write, json!("wrong")).await;
     assert!(matches!(&refused, Err(RemoteError::Refused(why)) if why == "that is wrong"), "{refused:?}");
     stage.stop().await;

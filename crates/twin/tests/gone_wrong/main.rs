@@ -1,0 +1,6 @@
+//! Whole runs on the twin's model: wrong runbooks, faults, and worlds that somebody made wrong by hand.
+
+mod faults;
+mod rig;
+mod tampered;
+mod wrong_runbooks;

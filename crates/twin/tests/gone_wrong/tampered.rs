@@ -1,0 +1,358 @@
+//! A fact of the world is made wrong by hand after a finished run: the probe that stands for it does not say that all
+//! is well.
+
+use std::collections::BTreeSet;
+
+use rke2flow_engine::action::Probe;
+use rke2flow_engine::id::HostName;
+use rke2flow_steps::catalogue;
+use rke2flow_steps::command::NodePart;
+use rke2flow_steps::paths::HostPaths;
+use rke2flow_twin::kube::store::Key;
+use rke2flow_twin::{Tamper, TwinSpec};
+use serde_json::{Value, json};
+
+use crate::rig::{NEW, OLD, Rig, Seen, paused};
+
+/// Longer than it takes until nobody believes a silent node any more.
+const SILENCE_SECONDS: u64 = 120;
+
+#[test]
+fn after_an_upgrade_no_probe_is_content_with_a_world_that_was_made_wrong() {
+    let looked = paused(async {
+        let mut rig = Rig::new(with_plan(NEW));
+        let ended = rig.run("upgrade", &[]).await;
+        assert!(ended.well(), "{ended:?}");
+        rig.sleep(60).await;
+        tamper_with_all(&rig).await
+    });
+    assert!(looked.len() > 12, "{looked:?}");
+}
+
+#[test]
+fn after_a_rollback_no_probe_is_content_with_a_world_that_was_made_wrong() {
+    let looked = paused(async {
+        let mut rig = Rig::upgraded(with_plan(OLD)).await;
+        let ended = rig.run("rollback", &[]).await;
+        assert!(ended.well(), "{ended:?}");
+        rig.sleep(60).await;
+        tamper_with_all(&rig).await
+    });
+    assert!(looked.len() > 12, "{looked:?}");
+}
+
+/// A plan that has nothing to do at the end of the story.
+fn with_plan(version: &str) -> TwinSpec {
+    TwinSpec { upgrade_plan: Some(version.to_owned()), ..TwinSpec::default() }
+}
+
+#[test]
+fn every_action_has_its_row() {
+    let without: Vec<&str> =
+        catalogue::infos().iter().map(|info| info.name).filter(|name| !NEVER_CONTENT.contains(name)).collect();
+    let known: BTreeSet<&str> = ROWS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(without.into_iter().filter(|name| !known.contains(name)).collect::<Vec<_>>(), Vec::<&str>::new());
+}
+
+/// Makes each fact wrong that an instance stands for, one by one, and returns the actions that were looked at.
+async fn tamper_with_all(rig: &Rig) -> BTreeSet<String> {
+    let mut looked = BTreeSet::new();
+    let mut content = Vec::new();
+    let saved = rig.twin.save();
+    for (instance, seen) in rig.seen() {
+        if !is_content(&seen).await {
+            continue;
+        }
+        looked.insert(seen.name.clone());
+        for wrong in wrongs(rig, &seen) {
+            for tamper in &wrong.tampers {
+                rig.twin.tamper(tamper.clone()).unwrap_or_else(|why| panic!("{instance}: {tamper:?}: {why}"));
+            }
+            rig.sleep(wrong.then_seconds).await;
+            if is_content(&seen).await {
+                content.push(format!("{instance} after {:?}", wrong.tampers));
+            }
+            rig.twin.restore(&saved);
+            assert!(is_content(&seen).await, "{instance} is not as before, after {:?}", wrong.tampers);
+        }
+    }
+    assert!(content.is_empty(), "{}", content.join("\n"));
+    looked
+}
+
+async fn is_content(seen: &Seen) -> bool {
+    matches!(seen.action.probe(&seen.context).await, Ok(Probe::Satisfied(_)))
+}
+
+/// A world that is wrong.
+struct Wrong {
+    tampers: Vec<Tamper>,
+    /// How long it takes until it shows.
+    then_seconds: u64,
+}
+
+fn at_once(tamper: Tamper) -> Wrong {
+    Wrong { tampers: vec![tamper], then_seconds: 0 }
+}
+
+fn later(tamper: Tamper) -> Wrong {
+    Wrong { tampers: vec![tamper], then_seconds: SILENCE_SECONDS }
+}
+
+/// What a row goes by.
+struct About<'a> {
+    rig: &'a Rig,
+    seen: &'a Seen,
+    paths: HostPaths,
+}
+
+impl About<'_> {
+    /// The host that the instance runs for; the first server for those that run on the operator's machine.
+    fn host(&self) -> HostName {
+        self.seen.context.target.host().cloned().unwrap_or_else(|| host("server-0"))
+    }
+
+    fn run(&self) -> String {
+        self.seen.context.run.to_string()
+    }
+
+    fn is_server(&self) -> bool {
+        self.host().as_str().starts_with("server")
+    }
+
+    fn field(&self, name: &str) -> String {
+        self.seen.fields[name].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn gone(&self, path: String) -> Wrong {
+        at_once(Tamper::Remove { host: self.host(), path })
+    }
+
+    /// Files below a directory of the host, by its own answer.
+    fn files(&self, below: &str) -> Vec<String> {
+        self.rig.twin.files(&self.host()).into_iter().filter(|path| path.starts_with(below)).collect()
+    }
+
+    fn snapshots(&self) -> Vec<String> {
+        self.files(&format!("{}/rke2flow-{}", self.paths.snapshots(), self.run()))
+    }
+}
+
+fn wrongs(rig: &Rig, seen: &Seen) -> Vec<Wrong> {
+    let about = About { rig, seen, paths: rig.twin.spec().paths() };
+    let row = ROWS.iter().find(|(name, _)| *name == seen.name);
+    let (name, row) = row.unwrap_or_else(|| panic!("{} has no row", seen.name));
+    let wrongs = row(&about);
+    assert!(!wrongs.is_empty(), "{name} has nothing that can be wrong");
+    wrongs
+}
+
+/// A gate asks a person each time.
+const NEVER_CONTENT: [&str; 1] = ["Gate"];
+
+type Row = (&'static str, fn(&About<'_>) -> Vec<Wrong>);
+
+/// Which facts each action stands for.
+const ROWS: &[Row] = &[
+    ("Guard", |about| {
+        let other = Tamper::Token { host: host("server-1"), token: "another".to_owned() };
+        let mut wrongs = vec![at_once(other), at_once(Tamper::PowerOff(host("agent-1")))];
+        if about.seen.fields["checks"].to_string().contains("etcd_quorum") {
+            wrongs.push(at_once(Tamper::KillNode(host("server-2"))));
+        }
+        wrongs
+    }),
+    ("ChoosePoint", |about| {
+        let files = about.files(&format!("{}/rke2flow-", about.paths.snapshots()));
+        let each = |path: &String| {
+            let corrupt = Tamper::Corrupt { host: about.host(), path: path.clone() };
+            [about.gone(path.clone()), at_once(corrupt)]
+        };
+        let other = Tamper::Token { host: host("server-0"), token: "another".to_owned() };
+        files.iter().flat_map(each).chain([at_once(other)]).collect()
+    }),
+    ("Sentinel", |about| {
+        let which = if about.field("which") == "Before" { "before" } else { "after" };
+        let name = format!("rke2flow-{}-{which}", about.run());
+        let key = Key::new("", "configmaps", "kube-system", &name);
+        let stranger = json!({"metadata": {"labels": {"rke2flow.io/run": null}}});
+        vec![at_once(Tamper::RemoveObject(key.clone())), merged(key, stranger)]
+    }),
+    ("VeleroBackup", |about| {
+        let key = Key::new("velero.io", "backups", "velero", &format!("rf-{}-pre", about.run()));
+        let phase = |phase: &str| merged(key.clone(), json!({"status": {"phase": phase}}));
+        vec![at_once(Tamper::RemoveObject(key.clone())), phase("PartiallyFailed"), phase("Failed"), phase("InProgress")]
+    }),
+    ("SaveSnapshot", |about| {
+        let each = |path: &String| {
+            let key = format!("{}/{}", about.rig.twin.spec().folder, path.rsplit('/').next().unwrap_or_default());
+            let corrupt = Tamper::Corrupt { host: about.host(), path: path.clone() };
+            let bucket = [Tamper::RemoveFromBucket(key.clone()), Tamper::EmptyInBucket(key)];
+            bucket.into_iter().chain([corrupt]).map(at_once).chain([about.gone(path.clone())]).collect::<Vec<_>>()
+        };
+        about.snapshots().iter().flat_map(each).collect()
+    }),
+    ("RecordPoint", |about| {
+        let point = about.paths.point(&about.run());
+        let keys = about.rig.twin.bucket().keys(&about.rig.twin.spec().bucket, "");
+        let key = keys.into_iter().find(|key| key.ends_with(&format!("{}.json", about.run()))).expect("in the bucket");
+        let snapshot = Tamper::Remove { host: host("server-0"), path: about.paths.snapshots() };
+        vec![about.gone(point), at_once(Tamper::RemoveFromBucket(key)), at_once(snapshot)]
+    }),
+    ("FetchRelease", |about| match about.field("version").as_str() {
+        // What is installed: with another binary, another release has to be there.
+        "" => vec![about.gone(about.paths.releases())],
+        version => vec![about.gone(about.paths.release(version))],
+    }),
+    ("StageSnapshot", |about| {
+        let staged = about.files(&format!("{}/", about.paths.staged(&about.seen.context.run)));
+        let each = |path: &String| {
+            [about.gone(path.clone()), at_once(Tamper::Corrupt { host: about.host(), path: path.clone() })]
+        };
+        staged.iter().flat_map(each).collect()
+    }),
+    ("InstallVersion", |about| vec![at_once(other_version(about))]),
+    ("HoldUnit", |about| vec![about.gone(about.paths.hold())]),
+    ("ReleaseHold", |about| vec![at_once(Tamper::Hold(about.host()))]),
+    ("KillNode", |about| vec![later(Tamper::StartUnit(about.host()))]),
+    ("PortsClosed", |about| vec![later(Tamper::StartUnit(about.host()))]),
+    ("MoveAside", |about| {
+        // What was moved is gone, and what came in its place looks as if it had never been moved.
+        let part = |part: &Value| serde_json::from_value::<NodePart>(part.clone()).expect("a part of a node");
+        let parts = about.seen.fields["parts"].as_array().into_iter().flatten().map(part);
+        parts.map(|part| about.gone(about.paths.aside(part, &about.seen.context.run))).collect()
+    }),
+    ("PointAt", |about| vec![about.gone(about.paths.server_override())]),
+    ("ClusterReset", |about| vec![about.gone(about.paths.reset_record())]),
+    ("StartUnit", stopped),
+    ("RestartUnit", |about| {
+        let mut wrongs = stopped(about);
+        wrongs.push(kubelet_of(about.host().as_str(), OTHER));
+        wrongs
+    }),
+    ("RunningVersion", |about| {
+        let mut wrongs = serving(about);
+        wrongs.push(kubelet_of(about.host().as_str(), OTHER));
+        wrongs.push(not_ready(about.host().as_str()));
+        wrongs
+    }),
+    ("Voter", serving),
+    ("NodeReady", |about| {
+        vec![later(Tamper::StopUnit(about.host())), not_ready(about.host().as_str()), node_gone(about.host().as_str())]
+    }),
+    ("VerifyRestored", stopped),
+    ("Cordon", |about| vec![merged(Key::node(about.host().as_str()), json!({"spec": {"unschedulable": null}}))]),
+    ("Uncordon", |about| vec![cordoned(about.host().as_str()), node_gone(about.host().as_str())]),
+    ("DisableUpgradePlans", |_| vec![plan(json!({}))]),
+    ("PauseSchedules", |_| vec![merged(schedule(), json!({"spec": {"paused": false}}))]),
+    ("RemoveGhosts", |_| vec![at_once(Tamper::PutObject { key: Key::node("agent-9"), object: json!({}) })]),
+    ("RefreshSystemPods", |about| {
+        let old = json!({
+            "metadata": {
+                "creationTimestamp": "2020-01-01T00:00:00Z", "ownerReferences": [{"kind": "DaemonSet", "name": "canal"}],
+            },
+            "spec": {"nodeName": "agent-0"},
+        });
+        assert!(!about.field("older_than").is_empty());
+        vec![at_once(Tamper::PutObject { key: Key::pod("kube-system", "canal-old"), object: old })]
+    }),
+    ("Unfence", |_| {
+        let paused =
+            json!({"metadata": {"annotations": {"rke2flow.io/was-paused": "false"}}, "spec": {"paused": true}});
+        vec![merged(schedule(), paused), plan(json!({"rke2flow.io/was-node-selector": "{}"}))]
+    }),
+    ("RestoreVolumes", |about| {
+        let key = Key::new("velero.io", "restores", "velero", &format!("rf-{}-data-a1", about.run()));
+        vec![at_once(Tamper::RemoveObject(key.clone())), merged(key, json!({"status": {"phase": "PartiallyFailed"}}))]
+    }),
+    ("Health", |_| {
+        vec![
+            at_once(Tamper::StopUnit(host("server-1"))),
+            at_once(Tamper::KillNode(host("server-2"))),
+            at_once(Tamper::Demote(host("server-1"))),
+            later(Tamper::StopUnit(host("agent-1"))),
+            kubelet_of("agent-2", OTHER),
+            not_ready("agent-0"),
+            node_gone("agent-0"),
+            at_once(Tamper::PutObject { key: Key::node("agent-9"), object: json!({}) }),
+        ]
+    }),
+    ("HttpCheck", |_| {
+        vec![Wrong {
+            tampers: ["agent-0", "agent-1", "agent-2"].map(|name| Tamper::PowerOff(host(name))).to_vec(),
+            then_seconds: 0,
+        }]
+    }),
+    ("ClusterVersion", |_| {
+        vec![kubelet_of("agent-1", OTHER), kubelet_of("server-2", OTHER), cordoned("agent-1"), node_gone("server-1")]
+    }),
+    ("Command", |about| {
+        let path = about.field("probe").rsplit(' ').next().unwrap_or_default().to_owned();
+        vec![about.gone(path)]
+    }),
+    ("CleanUp", |about| {
+        let point = Tamper::PointAt { host: about.host(), run: about.run(), server: None };
+        [Tamper::Hold(about.host()), Tamper::HoldDropIn(about.host()), point].map(at_once).into()
+    }),
+];
+
+/// A version that neither story has.
+const OTHER: &str = "v1.32.1+rke2r1";
+
+fn stopped(about: &About<'_>) -> Vec<Wrong> {
+    vec![at_once(Tamper::StopUnit(about.host())), at_once(Tamper::KillNode(about.host()))]
+}
+
+/// What a node that serves is not.
+fn serving(about: &About<'_>) -> Vec<Wrong> {
+    let mut wrongs = stopped(about);
+    if about.is_server() {
+        wrongs.push(at_once(Tamper::Demote(about.host())));
+    }
+    wrongs
+}
+
+fn other_version(about: &About<'_>) -> Tamper {
+    let version = if about.field("version") == OLD { OTHER } else { OLD };
+    Tamper::Install { host: about.host(), version: version.to_owned() }
+}
+
+fn kubelet_of(node: &str, version: &str) -> Wrong {
+    merged(Key::node(node), json!({"status": {"nodeInfo": {"kubeletVersion": version}}}))
+}
+
+fn not_ready(node: &str) -> Wrong {
+    merged(Key::node(node), json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}))
+}
+
+fn cordoned(node: &str) -> Wrong {
+    let cordon = json!({
+        "metadata": {"annotations": {"rke2flow.io/cordoned": "261101-0000-aaaa"}}, "spec": {"unschedulable": true},
+    });
+    merged(Key::node(node), cordon)
+}
+
+fn node_gone(node: &str) -> Wrong {
+    at_once(Tamper::RemoveObject(Key::node(node)))
+}
+
+fn plan(annotations: Value) -> Wrong {
+    let object = json!({
+        "apiVersion": "upgrade.cattle.io/v1", "kind": "Plan", "metadata": {"annotations": annotations},
+        "spec": {"concurrency": 1, "nodeSelector": {}, "version": "v1.36.0+rke2r1"},
+    });
+    let key = Key::new("upgrade.cattle.io", "plans", "system-upgrade", "another-plan");
+    at_once(Tamper::PutObject { key, object })
+}
+
+fn schedule() -> Key {
+    Key::new("velero.io", "schedules", "velero", "velero-six-hourly")
+}
+
+fn merged(key: Key, patch: Value) -> Wrong {
+    at_once(Tamper::MergeObject { key, patch })
+}
+
+fn host(name: &str) -> HostName {
+    HostName::new(name).expect("a host name")
+}
