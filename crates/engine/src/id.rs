@@ -168,6 +168,13 @@ impl InstanceId {
     }
 }
 
+impl InstanceId {
+    /// Whether it is a check of `done_when`: `step/Action?@host`.
+    pub fn is_check(&self) -> bool {
+        self.0.rsplit_once('@').is_some_and(|(action, _)| action.split('.').any(|part| part.ends_with('?')))
+    }
+}
+
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -226,6 +233,8 @@ mod tests {
         let target = Target::Host(HostName::new("server-0").unwrap());
         let instance = InstanceId::new(&step, "ClusterReset", 1, &target);
         assert_eq!(instance.as_str(), "reset/ClusterReset@server-0");
+        assert!(!instance.is_check());
+        assert!(InstanceId::new(&step, "ClusterVersion?", 2, &target).is_check());
         let unit = UnitName::new(&run, &instance, 2);
         assert!(unit.as_str().starts_with("rke2flow-261122-0312-k7q2-") && unit.as_str().ends_with("-a2"));
         assert_eq!(unit, UnitName::new(&run, &instance, 2));

@@ -1,5 +1,7 @@
 //! ClusterVersion: every node runs this version, and nothing that rke2flow set aside is left so.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
 use rke2flow_engine::value::Param;
@@ -33,14 +35,22 @@ impl Goal for ClusterVersion {
     async fn probe(&self, world: &World, _context: &Context) -> Result<Probe, Failure> {
         let version = known(&self.version)?;
         let nodes: Vec<Node> = world.objects().list("/api/v1/nodes").await?.unwrap_or_default();
-        let mut left = Vec::new();
-        for host in &world.cluster().hosts {
+        let hosts = &world.cluster().hosts;
+        let (mut left, mut others) = (Vec::new(), BTreeMap::<&str, Vec<&str>>::new());
+        for host in hosts {
             match nodes.iter().find(|node| node.metadata.name == host.name.as_str()) {
                 None => left.push(format!("the API has no node {}", host.name)),
-                Some(node) if node.version() != version => left.push(format!("{} runs {}", host.name, node.version())),
+                Some(node) if node.version() != version => {
+                    others.entry(node.version()).or_default().push(host.name.as_str());
+                }
                 Some(_) => {}
             }
         }
+        left.extend(others.into_iter().map(|(other, names)| match names.as_slice() {
+            [name] => format!("{name} runs {other}"),
+            all if all.len() == hosts.len() => format!("all {} nodes run {other}", all.len()),
+            some => format!("{} run {other}", some.join(", ")),
+        }));
         for node in nodes.iter().filter(|node| node.metadata.annotations.contains_key(CORDONED)) {
             left.push(format!("{} is still cordoned by rke2flow", node.metadata.name));
         }
@@ -69,6 +79,8 @@ mod tests {
         scene.on("operator", at(OLD)).satisfied().await;
         scene.edit("/api/v1/nodes/agent-1", |node| node["status"]["nodeInfo"]["kubeletVersion"] = NEW.into());
         assert_eq!(scene.on("server-0", at(OLD)).pending().await, format!("agent-1 runs {NEW}"));
+        scene.edit("/api/v1/nodes/agent-0", |node| node["status"]["nodeInfo"]["kubeletVersion"] = NEW.into());
+        assert_eq!(scene.on("server-0", at(OLD)).pending().await, format!("agent-0, agent-1 run {NEW}"));
     }
 
     #[tokio::test(start_paused = true)]
