@@ -24,7 +24,7 @@ use crate::observing::Watcher;
 use crate::runs::Runs;
 use crate::screen::Screen;
 use crate::show::progress::{Detail, Progress};
-use crate::show::{Colour, phases};
+use crate::show::{self, Colour, phases};
 use crate::{panic, place, stopping, superseding, telemetry, trace};
 
 /// How a run is driven.
@@ -106,8 +106,7 @@ impl Driving<'_> {
             RunOutcome::Closed(verdict) => self.closed(runs, id, &verdict),
             RunOutcome::Failed { instances } => {
                 let classes: Vec<FailureClass> = instances.iter().map(|(_, failure)| failure.class).collect();
-                let mut told: Vec<String> =
-                    instances.iter().map(|(instance, failure)| format!("{instance}: {failure}")).collect();
+                let mut told = show::failures(&instances);
                 told.extend(held_lines(&runs.see(id)?.records));
                 let next = instances.iter().find(|(_, failure)| !failure.next.is_empty());
                 let next = next.map(|(_, failure)| format!("{}\n", failure.next)).unwrap_or_default();

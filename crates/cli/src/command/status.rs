@@ -13,7 +13,7 @@ use crate::exit::{Exit, Outcome, Problem};
 use crate::held::held;
 use crate::runs::{Runs, Seen, Stands};
 use crate::show::progress::{Detail, Progress};
-use crate::show::{Colour, phases};
+use crate::show::{self, Colour, phases};
 
 /// How often `watch` looks.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
@@ -51,7 +51,8 @@ fn status_text(runs: &Runs, seen: &Seen) -> Result<String, Problem> {
     };
     let under_way = state.in_flight().into_iter().map(|(instance, attempt)| format!("{instance} (attempt {attempt})"));
     section(if seen.directory.is_running() { "under way" } else { "cut off" }, under_way.collect());
-    section("failed", state.failures().iter().map(|(instance, failure)| format!("{instance}: {failure}")).collect());
+    section("given up", state.aborting().filter(|_| state.closed().is_none()).map(str::to_owned).into_iter().collect());
+    section("failed", show::failures(&state.failures()));
     section(
         "waits for consent",
         state.open_gates().iter().map(|gate| format!("{}: {}", gate.step, gate.show)).collect(),
@@ -112,6 +113,7 @@ pub(super) fn status_json(runs: &Runs, seen: &Seen) -> Result<Value, Problem> {
         "failed": failed.collect::<Vec<_>>(),
         "gates": gates.collect::<Vec<_>>(),
         "paused": state.paused(),
+        "aborting": state.aborting(),
         "on_hosts": if state.closed().is_none() { held(&seen.records) } else { Vec::new() },
         "next": next(runs, seen),
     }))

@@ -8,8 +8,11 @@ use comfy_table::{ContentArrangement, Table};
 use owo_colors::{OwoColorize, Style};
 
 pub mod dry_run;
+mod failures;
 pub mod phases;
 pub mod progress;
+
+pub use self::failures::failures;
 
 /// Whether texts are coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

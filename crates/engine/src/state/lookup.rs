@@ -142,19 +142,21 @@ impl State {
         open.take(NAMES_MAX).map(|(step, _)| step.id.as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    /// Every gate at which a person has to decide.
+    /// Every gate at which a person has to decide. A run that is given up asks no more but on its way out.
     pub fn open_gates(&self) -> Vec<OpenGate> {
+        let asked = |lane: usize| self.run.aborting.is_none() || self.step_plan(lane).always.is_some();
         let gate = |lane: usize, show: &str| OpenGate {
             instance: self.current(lane).clone(),
             step: self.step_plan(lane).id.to_string(),
             show: show.to_owned(),
         };
         let consents = self.index.consents.iter().filter_map(|&step| match &self.steps[step].consent {
-            Consent::Asked { lane, show, .. } => Some(gate(*lane, show)),
-            Consent::NotAsked | Consent::Given => None,
+            Consent::Asked { lane, show, .. } if asked(*lane) => Some(gate(*lane, show)),
+            Consent::Asked { .. } | Consent::NotAsked | Consent::Given => None,
         });
         let texts = &self.index.open_gate_texts;
-        consents.chain(texts.iter().map(|(&lane, show)| gate(lane, show))).collect()
+        let texts = texts.iter().filter(|(lane, _)| asked(**lane)).map(|(&lane, show)| gate(lane, show));
+        consents.chain(texts).collect()
     }
 
     /// The lanes that a step's or an instance's name means. The error says that there is none.
