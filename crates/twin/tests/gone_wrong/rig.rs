@@ -40,7 +40,6 @@ pub struct Rig {
 
 /// The last run.
 struct Begun {
-    id: RunId,
     disk: MemoryDisk,
     watched: Arc<Watched>,
 }
@@ -101,10 +100,10 @@ impl Rig {
         self.runs += 1;
         let id = RunId::new(format!("261122-0{}12-test", self.runs)).expect("a run id");
         let disk = MemoryDisk::new();
-        let new = new_run(name, text, id.clone(), plan);
+        let new = new_run(name, text, id, plan);
         Run::begin(Box::new(MemoryJournal::open(disk.clone())), new, &self.clock).expect("a journal in memory");
         let watched = Arc::new(Watched::new(StepsCatalogue::new(inprocess::access(&self.twin, self.cluster.clone()))));
-        self.last = Some(Begun { id, disk, watched });
+        self.last = Some(Begun { disk, watched });
         self.resume().await
     }
 
@@ -155,10 +154,6 @@ impl Rig {
             _ => None,
         };
         self.records().into_iter().filter_map(failed).collect()
-    }
-
-    pub fn run_id(&self) -> RunId {
-        self.last.as_ref().expect("a run was begun").id.clone()
     }
 
     /// Every action of the last run that was looked at, as it was bound and with its last context.

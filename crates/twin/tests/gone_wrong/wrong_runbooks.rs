@@ -154,7 +154,7 @@ fn cleaning_the_init_server_after_its_reset_moves_nothing() {
 fn several_servers_at_once_outside_an_outage_are_refused_before_anything_runs() {
     let rig = paused(async { Rig::new(TwinSpec::default()) });
     let text = text("servers-at-once").replace("clock: Outage", "clock: Before");
-    let refused = rig.plan("servers-at-once", &text, &[]).err().expect("it is refused");
+    let refused = rig.plan("servers-at-once", &text, &[]).expect_err("it is refused");
     assert!(refused.contains("hosts_at_once") && refused.contains("servers"), "{refused}");
 }
 
