@@ -37,7 +37,7 @@ Runbook(
 )
 "#;
     let scenario = Scenario::new().file("wrong.ron", wrong);
-    scenario.rke2flow(&["rehearse", "wrong.ron", "--speed", SPEED]).ends_with(1).says("violations");
+    scenario.rke2flow(&["rehearse", "wrong.ron", "--speed", SPEED]).ends_with(1).says("violation");
 }
 
 #[test]

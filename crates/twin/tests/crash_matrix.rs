@@ -111,7 +111,7 @@ async fn disturbed(which: Disturbed, stop: Option<Stop>) -> End {
     };
     assert_eq!(outcome.unwrap(), Outcome::Closed(Verdict::Succeeded), "{stop:?}");
     assert_eq!(rehearsed.twin.judge(), [], "{stop:?}");
-    End { world: rehearsed.twin.fingerprint(), records, effects }
+    End { world: rehearsed.at_rest().await, records, effects }
 }
 
 /// Paths at which two worlds differ. How many control planes there were is no matter: a reset may have been repeated.

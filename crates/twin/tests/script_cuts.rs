@@ -85,7 +85,7 @@ async fn story(runbooks: &[&str], cut: Option<Fault>) -> End {
     let log = rehearsed.twin.log().into_iter().skip(logged_before);
     let ordered = log.filter_map(|entry| entry.what.strip_prefix("change ").map(str::to_owned)).collect();
     let retried = run.disk.records().iter().any(|record| format!("{:?}", record.event).starts_with("RetryScheduled"));
-    End { world: rehearsed.twin.fingerprint(), ordered, retried: retried || left_to_a_person }
+    End { world: rehearsed.at_rest().await, ordered, retried: retried || left_to_a_person }
 }
 
 fn irreversible(failed: &[(InstanceId, Failure)]) -> bool {

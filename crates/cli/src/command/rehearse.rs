@@ -31,6 +31,8 @@ pub fn rehearse(global: &Global, args: &RehearseArgs) -> Outcome {
         eprintln!("the twin's directory and the runs are in {}", stage.directory.display());
     } else if let Err(error) = std::fs::remove_dir_all(&stage.directory) {
         eprintln!("warning: cannot remove {}: {error}", stage.directory.display());
+    } else {
+        eprintln!("twin and run are gone again; `rehearse --keep` leaves them for report, show and logs");
     }
     outcome
 }
@@ -68,8 +70,8 @@ impl Stage {
             return outcome;
         }
         let told: Vec<String> = violations.iter().map(tell).collect();
-        let violated =
-            Problem::new(Exit::Failed, format!("the twin saw {} violations", told.len())).observed(told.join("\n"));
+        let count = if told.len() == 1 { "a violation".to_owned() } else { format!("{} violations", told.len()) };
+        let violated = Problem::new(Exit::Failed, format!("the twin saw {count}")).observed(told.join("\n"));
         match outcome {
             Ok(_) => Err(violated),
             Err(problem) => {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rke2flow_engine::action::{Claim, Failure};
@@ -22,6 +23,7 @@ use rke2flow_steps::catalogue::{AnyAction, StepsCatalogue};
 use rke2flow_steps::host::{self, Hosts, Takeover};
 use rke2flow_twin::inprocess::{Effect, Fate, Side, access_with, cluster};
 use rke2flow_twin::{Twin, TwinSpec};
+use serde_json::Value;
 use tokio::sync::Notify;
 
 /// Where the engine is stopped.
@@ -53,6 +55,12 @@ impl Rehearsed {
         let mut inventory = cluster(&spec);
         inventory.version = Some(version.to_owned());
         Self { twin: Twin::new(spec, Clock::real()), cluster: Arc::new(inventory) }
+    }
+
+    /// The world when pods that were deleted last have come back.
+    pub async fn at_rest(&self) -> Value {
+        self.twin.clock().sleep(Duration::from_secs(60)).await;
+        self.twin.fingerprint()
     }
 
     /// Begins a run of this runbook and drives it until its end or until it is stopped.
