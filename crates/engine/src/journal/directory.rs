@@ -1,9 +1,12 @@
 //! The directory of a run on the operator's disk, and its lock.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use sha2::{Digest, Sha256};
 
 use super::JournalError;
 use crate::id::RunId;
@@ -19,6 +22,9 @@ pub struct RunLock(#[expect(dead_code, reason = "held open for its lock")] File)
 /// How many directories a first run may create above its own: `runs`, the program's, and the user's state directory
 /// (`~/.local/state`), each with the one that has its name.
 const STATE_DEPTH: usize = 5;
+
+/// How much of an output is kept.
+const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 
 impl RunDirectory {
     /// Creates the directory of a new run under `runs`, durably.
@@ -66,6 +72,25 @@ impl RunDirectory {
     /// Captured output that is too long for a record.
     pub fn out(&self) -> PathBuf {
         self.0.join("out")
+    }
+
+    /// Keeps the end of a text that is too long for a record, durably, and returns the name of its file in `out/`: the
+    /// SHA-256 of what was kept.
+    pub fn keep_output(&self, text: &str) -> Result<String, JournalError> {
+        let earliest = text.len().saturating_sub(OUTPUT_BYTES_MAX);
+        let start = (earliest..=text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len());
+        let kept = &text.as_bytes()[start..];
+        let name: String = Sha256::digest(kept).iter().map(|byte| format!("{byte:02x}")).collect();
+        let (path, part) = (self.out().join(&name), self.out().join(format!("{name}.part")));
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+            file.write_all(kept)?;
+            file.sync_all()?;
+            std::fs::rename(&part, &path)
+        };
+        write().map_err(JournalError::io(format!("keeping {}", path.display())))?;
+        sync(&self.out())?;
+        Ok(name)
     }
 
     /// Takes the lock, or says that another process has it.

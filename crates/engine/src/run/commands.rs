@@ -127,10 +127,18 @@ impl Drive {
             Said::Settled(facts) => Event::Settled { instance, attempt, facts },
             Said::DoesNotHold(why) => Event::Skipped { instance, why: clip(why), by: Cause::Engine },
             Said::Failed(failure) => {
-                Event::AttemptFailed { instance, attempt, failure: clipped(failure), output: None }
+                let output = self.keep_long(&failure.observed);
+                Event::AttemptFailed { instance, attempt, failure: clipped(failure), output }
             }
         };
         self.record_or_fail(event)
+    }
+
+    /// Keeps in a file what a record has no place for. A disk that refuses it costs the text, not the record.
+    fn keep_long(&mut self, text: &str) -> Option<String> {
+        let (directory, _) = self.directory.as_ref().filter(|_| text.len() > TEXT_BYTES_MAX)?;
+        let kept = directory.keep_output(text);
+        kept.inspect_err(|error| self.ledger.notice(&format!("a long output is lost: {error}"))).ok()
     }
 
     /// Facts that do not fit into a record fail their step, not the run.

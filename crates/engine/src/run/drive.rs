@@ -79,8 +79,8 @@ pub(super) struct Drive {
     /// between two questions is not missed.
     decided_at: Timestamp,
     started: (String, String, u64),
-    /// What keeps the run's lock.
-    _directory: Option<(crate::journal::RunDirectory, crate::journal::RunLock)>,
+    /// Where long outputs are kept; keeps the run's lock.
+    pub(super) directory: Option<(crate::journal::RunDirectory, crate::journal::RunLock)>,
 }
 
 impl Drive {
@@ -123,7 +123,7 @@ impl Drive {
             look_at: Instant::now(),
             decided_at: Timestamp::MIN,
             started: (machine, version, gap),
-            _directory: directory,
+            directory,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rke2flow_engine::clock::Clock;
 use rke2flow_engine::inbox::Inbox;
 use rke2flow_engine::journal::{JournalError, Tail};
-use rke2flow_engine::record::{Command, Verdict};
+use rke2flow_engine::record::{Command, Event, Record, Verdict};
 use rke2flow_engine::report::Report;
 use rke2flow_engine::run::{Engine, Outcome, Replay, Run, RunError, Stop};
 use serde_json::json;
@@ -44,6 +44,27 @@ async fn a_run_is_created_stopped_read_locked_and_gone_on_with() {
     assert_eq!(drive().await.unwrap(), Outcome::Closed(Verdict::Succeeded));
     assert_eq!(Report::read(&directory).unwrap().engines, 3);
     assert_eq!(Run::open(&directory).unwrap().notes(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_record_has_no_place_for_is_kept_in_a_file_by_its_digest() {
+    let runs = tempfile::tempdir().unwrap();
+    let mark = "x".repeat(10_000);
+    let new = new_run(plan(vec![doing(step("loud"), vec![act("Make", json!({"mark": mark, "panics": true}))])]));
+    let directory = runs.path().join(new.id.as_str());
+    let clock = Clock::real();
+    let run = Run::create(runs.path(), new, &clock).unwrap();
+    let outcome = Engine::new(run, Arc::new(World::default()), clock).drive().await.unwrap();
+    assert!(matches!(outcome, Outcome::Failed { .. }));
+    let kept = |record: Record| match record.event {
+        Event::AttemptFailed { failure, output, .. } => Some((failure.observed, output.unwrap())),
+        _ => None,
+    };
+    let mut found = Vec::new();
+    rke2flow_engine::journal::read(&directory, &mut |record| found.extend(kept(record))).unwrap();
+    let (observed, name) = &found[0];
+    let whole = std::fs::read_to_string(directory.join("out").join(name)).unwrap();
+    assert!(observed.len() <= 4096 && whole.len() > 10_000 && whole.ends_with("panics, as asked"), "{whole}");
 }
 
 #[tokio::test(start_paused = true)]
