@@ -13,7 +13,8 @@ use crate::kinds::Lease;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeReady {
-    /// Its lease must be renewed after this moment, RFC 3339; empty: within the last minute.
+    /// Its lease must be renewed after this moment of a server's clock, RFC 3339, and after its unit was started; empty:
+    /// within the last minute.
     #[serde(default)]
     pub newer_than: Param<String>,
 }
@@ -25,10 +26,13 @@ impl Goal for NodeReady {
 
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
         let host = host_of(context)?;
-        let since = match moment(&self.newer_than)? {
-            Some(since) => since,
-            None => stamp(world.hosts().survey(host).await?.epoch - LEASE_FRESH.as_secs() as i64),
-        };
+        let own = world.hosts().survey(host).await?;
+        // A lease carries the node's own clock: what it is compared with must be told by that clock as well.
+        let mut since = stamp(own.epoch - LEASE_FRESH.as_secs() as i64);
+        if let Some(newer_than) = moment(&self.newer_than)? {
+            let ahead = own.epoch - server_epoch(world).await?;
+            since = since.max(stamp(own.unit_active_since)).max(stamp(newer_than.as_second() + ahead));
+        }
         let (node, lease) = world.node(host).await?;
         let Some(node) = node else { return Ok(Probe::pending("the API has no such node")) };
         if let Some(stale) = staleness(lease.as_ref(), since) {
@@ -39,6 +43,18 @@ impl Goal for NodeReady {
         }
         Ok(Probe::satisfied())
     }
+}
+
+/// Now, by the clock of the first server that answers: moments of a restore are told by a server.
+async fn server_epoch(world: &World) -> Result<i64, Failure> {
+    let mut silent = Failure::transient("no server tells the time");
+    for server in world.cluster().init_server().into_iter().chain(world.cluster().servers()) {
+        match world.hosts().survey(&server.name).await {
+            Ok(survey) => return Ok(survey.epoch),
+            Err(failure) => silent = failure,
+        }
+    }
+    Err(silent)
 }
 
 /// Why a node's lease is not its fresh word. After a restore everything else that the API knows of a node may come
@@ -67,6 +83,17 @@ mod tests {
         let why = scene.on("agent-0", ready(&restored)).pending().await;
         assert_eq!(why, "the node's last sign of life is of 2026-11-22T02:59:55Z");
         scene.put(&Lease::path("agent-0"), lease(NOW + 3));
+        scene.on("agent-0", ready(&restored)).satisfied().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_whose_clock_is_ahead_does_not_pass_with_a_lease_out_of_the_snapshot() {
+        let scene = Scene::new();
+        let restored = stamp(NOW).to_string();
+        scene.survey("agent-0", |survey| survey.epoch = NOW + 600);
+        scene.put(&Lease::path("agent-0"), lease(NOW + 570)); // half a minute before the restore, by its own clock
+        scene.on("agent-0", ready(&restored)).pending().await;
+        scene.put(&Lease::path("agent-0"), lease(NOW + 603));
         scene.on("agent-0", ready(&restored)).satisfied().await;
     }
 
