@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// One verified moment to which a cluster can return. Kept in the journal, on every server and in the bucket.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RecoveryPoint {
     /// `rke2flow.dev/recovery-point/v1`
     pub schema: String,
@@ -34,9 +34,31 @@ pub struct RecoveryPoint {
     /// The Velero backup that belongs to it; empty: none.
     #[serde(default)]
     pub velero_backup: String,
-    /// Labels and taints per node.
+    /// What each node was: labels, taints, version, address.
     #[serde(default)]
     pub nodes: BTreeMap<String, NodeRecord>,
+    /// The version of etcd that took the snapshot: `3.5.21`; empty: not known.
+    #[serde(default)]
+    pub etcd_version: String,
+    /// etcd's revision just before the snapshot was asked for; 0: not known.
+    #[serde(default)]
+    pub etcd_revision: i64,
+    /// RKE2's own short hash of the token, as it stands with the snapshot (annotation
+    /// `etcd.rke2.cattle.io/snapshot-token-hash`, S3 metadata `Rke2-Token-Hash`); empty: not known.
+    #[serde(default)]
+    pub token_hash: String,
+    /// SHA-256 of each host's configuration (`config.yaml` and `config.yaml.d/*`, without our drop-ins), by host.
+    #[serde(default)]
+    pub config_sha256: BTreeMap<String, String>,
+    /// The persistent volumes and what they are bound to.
+    #[serde(default)]
+    pub volumes: Vec<VolumeRecord>,
+    /// SHA-256 of Velero's repository password; empty: no Velero.
+    #[serde(default)]
+    pub repository_password_sha256: String,
+    /// What the fences of this run took down, as it was before.
+    #[serde(default)]
+    pub fences: Vec<FenceRecord>,
 }
 
 /// One file of an etcd snapshot.
@@ -64,4 +86,41 @@ pub struct NodeRecord {
     pub taints: Vec<String>,
     /// Whether it was cordoned.
     pub unschedulable: bool,
+    /// The running version, `v1.33.4+rke2r1`; empty: not known.
+    #[serde(default)]
+    pub version: String,
+    /// Its internal IP address; empty: not known.
+    #[serde(default)]
+    pub address: String,
+}
+
+/// A persistent volume.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct VolumeRecord {
+    /// The PersistentVolume's name.
+    pub name: String,
+    /// Namespace of the claim that it is bound to; empty: none.
+    #[serde(default)]
+    pub namespace: String,
+    /// Name of the claim.
+    #[serde(default)]
+    pub claim: String,
+    /// The storage driver, `csi.hetzner.cloud`; empty: not by CSI.
+    #[serde(default)]
+    pub driver: String,
+    /// The driver's own id of the volume.
+    #[serde(default)]
+    pub handle: String,
+    /// `Delete` or `Retain`.
+    #[serde(default)]
+    pub reclaim: String,
+}
+
+/// An object that a fence changed, as it was before.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FenceRecord {
+    /// Its API path.
+    pub path: String,
+    /// The part that was changed, as JSON text.
+    pub original: String,
 }

@@ -108,6 +108,7 @@ impl RecordPoint {
             sentinel_after: sentinel::name(&context.run, sentinel::Which::After),
             velero_backup: velero_backup_of(world, context).await?,
             nodes: nodes.iter().map(record_of).collect(),
+            ..RecoveryPoint::default()
         })
     }
 }
@@ -141,6 +142,7 @@ fn record_of(node: &Node) -> (String, NodeRecord) {
         labels: node.metadata.labels.clone(),
         taints: node.spec.taints.iter().map(taint).collect(),
         unschedulable: node.spec.unschedulable,
+        ..NodeRecord::default()
     };
     (node.metadata.name.clone(), record)
 }

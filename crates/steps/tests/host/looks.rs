@@ -140,7 +140,7 @@ fn a_recovery_point_comes_back_as_it_was_written() {
         sentinel_before: String::new(),
         sentinel_after: String::new(),
         velero_backup: String::new(),
-        nodes: std::collections::BTreeMap::new(),
+        ..RecoveryPoint::default()
     };
     for attempt in [1, 2] {
         host.apply(&Change::WritePoint { point: Box::new(point.clone()) }, attempt);

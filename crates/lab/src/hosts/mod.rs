@@ -1,0 +1,1 @@
+//! The hosts: network, root file system, systemd, power and cables.
