@@ -6,6 +6,7 @@ mod bad_input;
 mod collector;
 mod command_line;
 mod fence;
+mod flaws;
 mod kills;
 mod plans;
 mod rehearsals;
