@@ -1,1 +1,6 @@
-//! The stand-in for `rke2`: unit, etcd member, containers that outlive it, snapshots and cluster-reset.
+//! The stand-in for RKE2: one program under the names of its processes.
+
+pub mod layout;
+pub mod log;
+pub mod release;
+pub mod runtime;
