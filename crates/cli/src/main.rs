@@ -11,6 +11,7 @@ mod logging;
 mod making;
 mod observing;
 mod panic;
+mod passphrase;
 mod place;
 mod probing;
 mod reading;

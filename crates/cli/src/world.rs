@@ -12,6 +12,7 @@ use rke2flow_steps::host::Takeover;
 use rke2flow_steps::ports::{Access, AccessError};
 
 use crate::exit::{Exit, Problem};
+use crate::passphrase::AtTerminal;
 use crate::runs::Runs;
 
 /// What one host answered to the first look.
@@ -86,7 +87,10 @@ pub async fn reach_again(cluster: Arc<Cluster>, lost: &[HostName]) -> Result<Acc
 
 /// Prepares connections; opens none.
 pub async fn open(cluster: Arc<Cluster>) -> Result<Connected, Problem> {
-    access::connect(cluster).await.map_err(|error| Problem::bad_input("cannot use the cluster file").observed(error))
+    let asked = Arc::new(AtTerminal);
+    access::connect_asking(cluster, asked)
+        .await
+        .map_err(|error| Problem::bad_input("cannot use the cluster file").observed(error))
 }
 
 /// The hosts that are not lost.

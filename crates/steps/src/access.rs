@@ -12,7 +12,7 @@ use rke2flow_engine::cluster::Cluster;
 use self::http::HttpClient;
 use self::kube::KubeClient;
 use self::s3::S3Bucket;
-use self::ssh::{SshSettings, SshShell};
+use self::ssh::{Passphrases, SshSettings, SshShell};
 use crate::paths::HostPaths;
 use crate::ports::{Access, AccessError, Bucket};
 use crate::secret::{MissingSecrets, Secrets};
@@ -39,9 +39,23 @@ pub struct Connected {
 
 /// Builds everything real for a cluster file. Secrets are resolved once, here; connections open when they are first used.
 pub async fn connect(cluster: Arc<Cluster>) -> Result<Connected, ConnectError> {
+    let shell = SshShell::new(cluster.clone(), SshSettings::default(), crate::render::script);
+    connect_by(cluster, shell).await
+}
+
+/// The same with somebody who knows the passphrases of keys.
+pub async fn connect_asking(
+    cluster: Arc<Cluster>,
+    passphrases: Arc<dyn Passphrases>,
+) -> Result<Connected, ConnectError> {
+    let shell = SshShell::new(cluster.clone(), SshSettings::default(), crate::render::script);
+    connect_by(cluster, shell.asking(passphrases)).await
+}
+
+async fn connect_by(cluster: Arc<Cluster>, shell: SshShell) -> Result<Connected, ConnectError> {
+    let shell = Arc::new(shell);
     let secrets = Secrets::resolve(&cluster).await?;
     let redactor = secrets.redactor();
-    let shell = Arc::new(SshShell::new(cluster.clone(), SshSettings::default(), crate::render::script));
     let kube = Arc::new(KubeClient::new(cluster.clone(), shell.clone(), redactor.clone()));
     let bucket = match &cluster.s3 {
         Some(s3) => Some(Arc::new(S3Bucket::new(s3, &secrets)?) as Arc<dyn Bucket>),

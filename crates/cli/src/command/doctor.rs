@@ -51,12 +51,17 @@ fn of_host((host, answer): &Checked) -> Vec<Check> {
     match answer {
         Err(error) => vec![check("ssh", false, error.to_string())],
         Ok(report) => vec![
-            check("ssh", true, format!("{}, {} ms", report.host_key, report.took.as_millis())),
+            check("ssh", true, way(report)),
             check("unit", report.survey.unit == "active", unit(report)),
             check("free of holds", !report.survey.hold, hold(report)),
             check("claim", true, claim(report)),
         ],
     }
+}
+
+fn way(report: &HostReport) -> String {
+    let origin = if report.origin.is_empty() { String::new() } else { format!(" [{}]", report.origin) };
+    format!("{}, {} ms{origin}", report.host_key, report.took.as_millis())
 }
 
 fn unit(report: &HostReport) -> String {

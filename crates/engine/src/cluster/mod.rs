@@ -18,6 +18,8 @@ pub use validate::check_version;
 
 /// The newest cluster file format that is understood.
 pub const FORMAT: u32 = 1;
+/// What stands for no file and no host in [`Ssh`], as in OpenSSH's own options.
+pub const NO_FILE: &str = "none";
 /// How many hosts a cluster file may have.
 pub const HOSTS_MAX: usize = 10_000;
 
@@ -88,7 +90,7 @@ pub enum Distribution {
 pub struct Host {
     /// The Kubernetes node name.
     pub name: HostName,
-    /// Where SSH connects: an IP address or a DNS name.
+    /// Where SSH connects: an IP address, a DNS name, or a name that `~/.ssh/config` knows.
     pub address: String,
     /// Server or agent.
     pub role: Role,
@@ -112,7 +114,8 @@ pub enum Role {
     Agent,
 }
 
-/// How to reach a host by SSH. What is left out comes from the cluster's `ssh`, then from the defaults.
+/// How to reach a host by SSH. What is left out comes from the cluster's `ssh`, then from the person's own
+/// `~/.ssh/config` as OpenSSH reads it for `address`, then from the defaults.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ssh {
@@ -122,10 +125,10 @@ pub struct Ssh {
     /// 22 by default.
     #[serde(default)]
     pub port: Option<u16>,
-    /// Private key file; the agent of `SSH_AUTH_SOCK` by default.
+    /// Private key file, and then no other key; by default the agent's keys and the person's own key files.
     #[serde(default)]
     pub key: Option<PathBuf>,
-    /// A host to go through, `user@host:port`.
+    /// Hosts to go through, `user@host:port`, separated by commas, the nearest first; `none`: straight.
     #[serde(default)]
     pub jump: Option<String>,
     /// The host key that must be presented, as in known_hosts: `ssh-ed25519 AAAA…`.
@@ -134,6 +137,9 @@ pub struct Ssh {
     /// A known_hosts file of the cluster's own, tried before the user's.
     #[serde(default)]
     pub known_hosts: Option<PathBuf>,
+    /// An OpenSSH client configuration instead of `~/.ssh/config` and `/etc/ssh/ssh_config`; `none`: neither is read.
+    #[serde(default)]
+    pub config: Option<PathBuf>,
 }
 
 /// An S3-compatible bucket for etcd snapshots.
@@ -315,6 +321,7 @@ impl Cluster {
             jump: own.jump.clone().or_else(|| all.jump.clone()),
             host_key: own.host_key.clone().or_else(|| all.host_key.clone()),
             known_hosts: own.known_hosts.clone().or_else(|| all.known_hosts.clone()),
+            config: own.config.clone().or_else(|| all.config.clone()),
         }
     }
 }

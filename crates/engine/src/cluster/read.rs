@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::{Cluster, Kube, Secret, Ssh, validate};
+use super::{Cluster, Kube, NO_FILE, Secret, Ssh, validate};
 use crate::diagnostic::Diagnostics;
 use crate::source::{self, SourceText};
 
@@ -54,8 +54,10 @@ impl Cluster {
     /// Every path on the operator's machine.
     fn each_path(&mut self, visit: &dyn Fn(&mut PathBuf)) {
         let ssh = std::iter::once(&mut self.ssh).chain(self.hosts.iter_mut().map(|host| &mut host.ssh));
-        for Ssh { key, known_hosts, .. } in ssh {
-            key.iter_mut().chain(known_hosts).for_each(visit);
+        for Ssh { key, known_hosts, config, .. } in ssh {
+            // `none` is a word, as for `ssh -F`.
+            let config = config.as_mut().filter(|config| config.as_os_str() != NO_FILE);
+            key.iter_mut().chain(known_hosts).chain(config).for_each(visit);
         }
         let mut secrets = vec![self.token.as_mut()];
         if let Some(s3) = &mut self.s3 {

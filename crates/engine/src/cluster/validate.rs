@@ -224,6 +224,6 @@ impl Checker<'_> {
 
 /// Letters, digits and what IPv6 and DNS names have; nothing that a command line could take for an option.
 fn is_address(address: &str) -> bool {
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '%');
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
     !address.is_empty() && !address.starts_with('-') && address.chars().all(fits)
 }

@@ -13,6 +13,7 @@ use ::kube::{Client, Config};
 use async_trait::async_trait;
 use futures::StreamExt;
 use http_body_util::{BodyExt, Limited};
+use hyper_util::client::legacy;
 use rke2flow_engine::cluster::{Cluster, Kube};
 use rke2flow_engine::id::HostName;
 use secrecy::ExposeSecret;
@@ -227,16 +228,23 @@ fn built(whom: &str, request: &KubeRequest) -> Result<http::Request<::kube::clie
 }
 
 fn failed(whom: &str, request: &KubeRequest, error: &::kube::Error) -> AccessError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(inner) = cause {
-        if let Some(legacy) = inner.downcast_ref::<hyper_util::client::legacy::Error>()
-            && legacy.is_connect()
-        {
-            return AccessError::Unreachable { whom: whom.to_owned(), why: chain(error) };
-        }
-        cause = inner.source();
+    // What the tunnel says of itself: a host that refuses is not one that does not answer.
+    if let Some(refused) = causes(error).find_map(|cause| cause.downcast_ref::<AccessError>()).filter(refuses) {
+        return refused.clone();
+    }
+    let unsent = |cause: &legacy::Error| cause.is_connect();
+    if causes(error).filter_map(|cause| cause.downcast_ref::<legacy::Error>()).any(unsent) {
+        return AccessError::Unreachable { whom: whom.to_owned(), why: chain(error) };
     }
     broken(whom, request, chain(error))
+}
+
+fn causes<'a>(error: &'a ::kube::Error) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |cause| cause.source())
+}
+
+fn refuses(error: &&AccessError) -> bool {
+    matches!(error, AccessError::Refused { .. })
 }
 
 /// A read has no outcome that could be lost; anything else may have happened.

@@ -2,14 +2,22 @@
 
 mod auth;
 mod connection;
+mod endpoint;
 mod exec;
 mod host_key;
+mod keys;
 mod known_hosts;
+mod link;
+mod openssh_config;
 mod settings;
 mod socket;
+mod tokens;
 
+pub use exec::BEGINNING;
 pub use host_key::fingerprint;
+pub use keys::Passphrases;
 pub use known_hosts::{KnownHostsError, TrustedKey, write_known_hosts};
+pub use openssh_config::ClientConfig;
 pub use russh::keys::PublicKey;
 pub use settings::SshSettings;
 
@@ -23,11 +31,13 @@ use async_trait::async_trait;
 use rke2flow_engine::cluster::Cluster;
 use rke2flow_engine::id::HostName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::Instant;
 
-use self::connection::{Connection, Endpoint};
-use self::exec::{Broken, Ended};
+use self::connection::Connection;
+use self::endpoint::Endpoint;
+use self::keys::KeyRing;
+use self::link::{Link, Opening};
 use crate::answer::Survey;
 use crate::command::Envelope;
 use crate::host::known;
@@ -41,16 +51,12 @@ pub struct SshShell {
     cluster: Arc<Cluster>,
     settings: SshSettings,
     render: Render,
-    links: HashMap<HostName, Link>,
+    /// A host's way in is looked up when it is first needed.
+    links: HashMap<HostName, OnceCell<Link>>,
+    ring: KeyRing,
     /// Logins under way: sshd drops connections when too many are not logged in yet (MaxStartups, counted per host,
     /// so it is a jump host that this protects).
     opening: Semaphore,
-}
-
-/// The one connection of a host; the lock is held while it opens, so that it opens once.
-#[derive(Default)]
-struct Link {
-    current: Mutex<Option<Arc<Connection>>>,
 }
 
 /// What a first look at a host over SSH found.
@@ -58,6 +64,8 @@ struct Link {
 pub struct HostReport {
     /// The host key, `ssh-ed25519 SHA256:…`.
     pub host_key: String,
+    /// What of the way there comes from OpenSSH's configuration, and from which lines; empty when nothing does.
+    pub origin: String,
     /// How long connecting, logging in and looking took.
     pub took: Duration,
     /// What the host said of itself: becoming root works.
@@ -76,9 +84,19 @@ pub struct ScannedKey {
 impl SshShell {
     /// The hosts of this cluster file. Nothing is connected yet.
     pub fn new(cluster: Arc<Cluster>, settings: SshSettings, render: Render) -> Self {
-        let links = cluster.hosts.iter().map(|host| (host.name.clone(), Link::default())).collect();
+        let links = cluster.hosts.iter().map(|host| (host.name.clone(), OnceCell::new())).collect();
         let opening = Semaphore::new(settings.logins_at_once);
-        Self { cluster, settings, render, links, opening }
+        // What a person configured for real hosts must not lead a twin's connections elsewhere.
+        let settings = match cluster.rehearsal {
+            Some(_) => SshSettings { config: ClientConfig::None, ..settings },
+            None => settings,
+        };
+        Self { cluster, settings, render, links, ring: KeyRing::default(), opening }
+    }
+
+    /// The same shell with somebody who knows the passphrases of keys.
+    pub fn asking(self, passphrases: Arc<dyn Passphrases>) -> Self {
+        Self { ring: KeyRing::new(Some(passphrases)), ..self }
     }
 
     /// Connects to all these hosts at once, becomes root on each and looks; every refusal is in the answer.
@@ -89,99 +107,65 @@ impl SshShell {
 
     /// The host key that a host presents now, without logging in. Decides nothing.
     pub async fn scan_host_key(&self, host: &HostName) -> Result<ScannedKey, AccessError> {
-        let endpoint = self.endpoint(host)?;
-        let _turn = self.turn().await;
-        let key = connection::scan(&endpoint, &self.settings).await?;
+        let endpoint = &self.link(host).await?.endpoint;
+        let _turn = self.opening.acquire().await.expect("the semaphore is never closed");
+        let key = connection::scan(endpoint, &self.settings, &self.ring).await?;
         let fingerprint = host_key::fingerprint(&key);
-        Ok(ScannedKey { key: TrustedKey { address: endpoint.address, port: endpoint.port, key }, fingerprint })
+        let (address, port) = endpoint.known_as.clone();
+        Ok(ScannedKey { key: TrustedKey { address, port, key }, fingerprint })
     }
 
     /// A TCP stream to `address:port` as the host sees it, on an SSH connection of its own: a channel that nobody
     /// drains blocks every other one on its connection (russh#730).
     pub async fn open_tunnel(&self, host: &HostName, address: &str, port: u16) -> Result<Tunnel, AccessError> {
-        let connection = Arc::new(self.open(host).await?);
-        let whom = format!("{address}:{port} of {host}");
-        let channel = connection.direct_tcpip(address, port).await.map_err(|broken| broken.unreachable(&whom))?;
+        let endpoint = &self.link(host).await?.endpoint;
+        let connection = self.opening().open(endpoint).await?;
+        let channel = connection.direct_tcpip(address, port).await;
+        let channel =
+            channel.map_err(|broken| broken.through(endpoint, &format!("{address}:{port}"), INSTEAD_OF_A_TUNNEL))?;
         Ok(Tunnel { stream: channel.into_stream(), _connection: connection })
     }
 
     async fn check(&self, host: &HostName) -> Result<HostReport, AccessError> {
         let began = Instant::now();
         let survey = crate::host::survey(self, &self.cluster, host).await?;
-        let host_key = self.connected(host).await?.host_key.clone();
-        Ok(HostReport { host_key, took: began.elapsed(), survey })
+        let link = self.link(host).await?;
+        let (host_key, origin) = (link.host_key(&self.opening()).await?, link.endpoint.origin.clone());
+        Ok(HostReport { host_key, origin, took: began.elapsed(), survey })
     }
 
-    /// Sends a script on the host's connection; opens it again when it was lost before anything was sent.
-    async fn execute(&self, host: &HostName, script: &str) -> Result<Output, AccessError> {
-        let mut reopened = false;
-        loop {
-            let connection = self.connected(host).await?;
-            match exec::run(&connection, script, &self.settings).await {
-                Ok(Ended { output }) => return Ok(output),
-                Err(Broken::Before(why)) if !reopened => {
-                    tracing::debug!(%host, why, "opening the connection again");
-                    self.forget(host, &connection).await;
-                    reopened = true;
-                }
-                Err(broken) => {
-                    if broken.lost() {
-                        self.forget(host, &connection).await;
-                    }
-                    return Err(broken.during(host.as_str()));
-                }
-            }
-        }
-    }
-
-    async fn connected(&self, host: &HostName) -> Result<Arc<Connection>, AccessError> {
-        known(&self.cluster, host)?;
-        let link = self.links.get(host).expect("every host of the cluster file has a link");
-        let mut current = link.current.lock().await;
-        if let Some(connection) = current.as_ref().filter(|connection| !connection.is_closed()) {
-            return Ok(connection.clone());
-        }
-        let connection = Arc::new(self.open(host).await?);
-        *current = Some(connection.clone());
-        Ok(connection)
-    }
-
-    async fn forget(&self, host: &HostName, broken: &Arc<Connection>) {
-        let Some(link) = self.links.get(host) else { return };
-        let mut current = link.current.lock().await;
-        if current.as_ref().is_some_and(|connection| Arc::ptr_eq(connection, broken)) {
-            *current = None;
-        }
-    }
-
-    async fn open(&self, host: &HostName) -> Result<Connection, AccessError> {
-        let endpoint = self.endpoint(host)?;
-        let _turn = self.turn().await;
-        connection::open(&endpoint, &self.settings).await
-    }
-
-    async fn turn(&self) -> tokio::sync::SemaphorePermit<'_> {
-        self.opening.acquire().await.expect("the semaphore is never closed")
-    }
-
-    fn endpoint(&self, host: &HostName) -> Result<Endpoint, AccessError> {
+    async fn link(&self, host: &HostName) -> Result<&Link, AccessError> {
         let entry = known(&self.cluster, host)?;
-        Endpoint::of(host.as_str(), &entry.address, self.cluster.ssh_of(entry))
+        let link = self.links.get(host).expect("every host of the cluster file has a link");
+        let making = async {
+            let ssh = self.cluster.ssh_of(entry);
+            let endpoint = Endpoint::of(host.as_str(), &entry.address, ssh, &self.settings).await?;
+            Ok(Link::new(endpoint, &self.settings))
+        };
+        link.get_or_try_init(|| making).await
+    }
+
+    fn opening(&self) -> Opening<'_> {
+        Opening { settings: &self.settings, ring: &self.ring, turns: &self.opening }
     }
 }
+
+/// How the API is reached without a tunnel.
+const INSTEAD_OF_A_TUNNEL: &str =
+    "or let the API be reached without SSH: `kube: Kubeconfig(\"kubeconfig.yaml\")` in the cluster file";
 
 #[async_trait]
 impl Shell for SshShell {
     async fn run(&self, host: &HostName, envelope: &Envelope) -> Result<Output, AccessError> {
         let script = (self.render)(envelope);
-        self.execute(host, &script).await
+        Ok(self.link(host).await?.execute(&script, &self.opening()).await?.output)
     }
 }
 
 /// A TCP stream through a host.
 pub struct Tunnel {
     stream: russh::ChannelStream<russh::client::Msg>,
-    _connection: Arc<Connection>,
+    _connection: Connection,
 }
 
 impl AsyncRead for Tunnel {

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rke2flow_engine::cluster::{Cluster, Kube};
 use rke2flow_steps::access::kube::KubeClient;
-use rke2flow_steps::access::ssh::SshShell;
+use rke2flow_steps::access::ssh::{BEGINNING, SshShell};
 use rke2flow_steps::ports::{AccessError, KubeApi, KubeRequest, KubeVerb};
 use rke2flow_steps::secret::Redactor;
 use serde_json::{Value, json};
@@ -134,7 +134,8 @@ impl Server {
         let port = serve(Some(&authority), Arc::new(move |asked| served.lock().unwrap().answer(&asked))).await;
         let files = tempfile::tempdir().unwrap();
         let answer = files.path().join("answer");
-        let sshd = Sshd::with_config(&format!("ForceCommand cat >/dev/null; cat {}", answer.display()));
+        let sshd =
+            Sshd::with_config(&format!("ForceCommand cat >/dev/null; echo {BEGINNING}; cat {}", answer.display()));
         let server = Self { sshd, port, authority, state, files };
         server.write_kubeconfig("first-token");
         server

@@ -133,7 +133,7 @@ pub fn public(private: &Path) -> String {
 
 /// Patient enough for a busy machine, and deaf to the person's own files.
 pub fn settings() -> SshSettings {
-    SshSettings { agent: None, known_hosts: Vec::new(), ..SshSettings::default() }
+    SshSettings { agent: None, known_hosts: Vec::new(), ..SshSettings::impersonal() }
 }
 
 pub fn cluster(ssh: &serde_json::Value) -> Cluster {

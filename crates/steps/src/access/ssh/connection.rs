@@ -1,81 +1,26 @@
 //! One SSH connection: opened, host key checked, logged in, guarded against a peer that went silent.
 
+use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rke2flow_engine::cluster::Ssh;
 use russh::client::{self, Handle, Msg};
 use russh::keys::PublicKey;
 use russh::keys::PublicKeyOrCertificate;
-use russh::{Channel, Preferred};
+use russh::{Channel, ChannelOpenFailure, Preferred};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use super::auth::Credentials;
+use super::auth::{CONNECTIONS, Login, Progress};
+use super::endpoint::{Endpoint, Via};
 use super::exec::Broken;
 use super::host_key::Trust;
+use super::keys::KeyRing;
 use super::settings::SshSettings;
 use super::socket::Socket;
 use crate::ports::AccessError;
-
-/// Port of SSH when nothing else is said.
-const DEFAULT_PORT: u16 = 22;
-
-/// Where a host is and how it is entered.
-pub(super) struct Endpoint {
-    pub name: String,
-    pub address: String,
-    pub port: u16,
-    pub user: String,
-    pub ssh: Ssh,
-    pub jump: Option<Box<Endpoint>>,
-}
-
-impl Endpoint {
-    pub(super) fn of(name: &str, address: &str, ssh: Ssh) -> Result<Self, AccessError> {
-        let jump = match &ssh.jump {
-            Some(text) => Some(Box::new(Self::jump(name, text, &ssh)?)),
-            None => None,
-        };
-        let user = ssh.user.clone().unwrap_or_else(|| "root".to_owned());
-        let port = ssh.port.unwrap_or(DEFAULT_PORT);
-        Ok(Self { name: name.to_owned(), address: address.to_owned(), port, user, ssh, jump })
-    }
-
-    /// `user@host:port`; the pin is the target's own and says nothing about the jump host.
-    fn jump(name: &str, text: &str, ssh: &Ssh) -> Result<Self, AccessError> {
-        let refused = |why: &str| AccessError::Refused {
-            whom: name.to_owned(),
-            why: format!("`jump: \"{text}\"` is not `user@host:port`: {why}"),
-        };
-        let (user, place) = text.split_once('@').unwrap_or(("root", text));
-        let (address, port) = match place.rsplit_once(':') {
-            Some((address, port)) if !address.contains(':') || address.ends_with(']') => {
-                (address, port.parse().map_err(|_| refused("the port is not a number"))?)
-            }
-            _ => (place, DEFAULT_PORT),
-        };
-        let address = address.trim_start_matches('[').trim_end_matches(']');
-        if user.is_empty() || address.is_empty() {
-            return Err(refused("a part is empty"));
-        }
-        let ssh = Ssh { host_key: None, jump: None, port: Some(port), user: Some(user.to_owned()), ..ssh.clone() };
-        Self::of(&format!("jump host {address} of {name}"), address, ssh)
-    }
-
-    fn unreachable(&self, why: impl ToString) -> AccessError {
-        AccessError::Unreachable { whom: self.name.clone(), why: why.to_string() }
-    }
-
-    fn refused(&self, why: String) -> AccessError {
-        AccessError::Refused { whom: self.name.clone(), why }
-    }
-
-    fn place(&self) -> String {
-        format!("{}:{}", self.address, self.port)
-    }
-}
 
 /// An open, logged-in connection.
 pub(super) struct Connection {
@@ -83,19 +28,38 @@ pub(super) struct Connection {
     /// `ssh-ed25519 SHA256:…`
     pub host_key: String,
     pub user: String,
-    pub sessions: Semaphore,
+    /// Room for sessions; shrinks when sshd refuses one.
+    pub sessions: Arc<Semaphore>,
+    /// Sessions that it carries and has room for, together.
+    pub capacity: AtomicUsize,
+    /// Whether a session was ever opened on it.
+    pub served: AtomicBool,
     settings: SshSettings,
-    /// The connection to the jump host under this one.
-    _through: Option<Arc<Connection>>,
+    _under: Under,
+}
+
+/// What carries a connection: nothing but a socket, the connection to a jump host, or a program.
+enum Under {
+    Socket,
+    Jump { _connection: Box<Connection> },
+    Program { _child: tokio::process::Child },
 }
 
 impl Connection {
+    /// The same, before its first session, with room for so many at once.
+    pub(super) fn with_room_for(self, sessions: usize) -> Self {
+        Self { sessions: Arc::new(Semaphore::new(sessions)), capacity: AtomicUsize::new(sessions), ..self }
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.handle.is_closed()
     }
 
     pub(super) async fn session(&self) -> Result<Channel<Msg>, Broken> {
-        self.guarded("opening a session", self.settings.channel, self.handle.channel_open_session()).await
+        let opening = self.handle.channel_open_session();
+        let channel = self.guarded("opening a session", self.settings.channel, opening).await?;
+        self.served.store(true, Ordering::Relaxed);
+        Ok(channel)
     }
 
     pub(super) async fn direct_tcpip(&self, address: &str, port: u16) -> Result<Channel<Msg>, Broken> {
@@ -118,6 +82,9 @@ impl Connection {
     ) -> Result<T, Broken> {
         tokio::select! {
             result = operation => result.map_err(|error| match error {
+                russh::Error::ChannelOpenFailure(ChannelOpenFailure::AdministrativelyProhibited) => {
+                    Broken::Refused(format!("{what} is forbidden there"))
+                }
                 russh::Error::ChannelOpenFailure(reason) => Broken::Denied(format!("{what}: {reason:?}")),
                 other => Broken::Before(format!("{what}: {other}")),
             }),
@@ -164,42 +131,74 @@ impl client::Handler for Verifier {
     }
 }
 
-/// Connects, checks the host key and logs in.
-pub(super) async fn open(endpoint: &Endpoint, settings: &SshSettings) -> Result<Connection, AccessError> {
-    let credentials = Credentials::of(&endpoint.ssh, settings.agent.as_deref()).map_err(|why| endpoint.refused(why))?;
-    let trust = Trust::of(&endpoint.ssh, &settings.known_hosts, &endpoint.address, endpoint.port);
-    let trust = Arc::new(trust.map_err(|why| endpoint.refused(why))?);
-    let (stream, through) = dial(endpoint, settings).await?;
-    let accepted = Arc::new(std::sync::OnceLock::new());
-    let verifier = Verifier { purpose: Purpose::LogIn(trust.clone()), accepted: accepted.clone() };
-    let config = Arc::new(config(settings, &trust));
-    let login = async {
-        let mut handle =
-            client::connect_stream(config, stream, verifier).await.map_err(|error| why(endpoint, &trust, error))?;
-        let login = credentials.log_in(&mut handle, &endpoint.user).await;
-        match login {
-            Ok(()) => Ok(handle),
-            Err(why) if handle.is_closed() => Err(endpoint.unreachable(format!("lost the connection: {why}"))),
-            Err(why) => Err(endpoint.refused(why)),
+/// Connects, checks the host key and logs in, on as many connections as the keys take.
+pub(super) async fn open(
+    endpoint: &Endpoint,
+    settings: &SshSettings,
+    ring: &KeyRing,
+) -> Result<Connection, AccessError> {
+    let trust = Arc::new(Trust::of(endpoint).map_err(|why| endpoint.refused(why))?);
+    let login = Login::prepare(&endpoint.keys, settings.agent_answer).await;
+    let mut login = login.map_err(|why| endpoint.refused(why))?;
+    for _ in 0..CONNECTIONS {
+        let (stream, under) = dial(endpoint, settings, ring).await?;
+        let accepted = Arc::new(std::sync::OnceLock::new());
+        let verifier = Verifier { purpose: Purpose::LogIn(trust.clone()), accepted: accepted.clone() };
+        let config = Arc::new(config(settings, &trust));
+        let logging_in = async {
+            let connecting = client::connect_stream(config, stream, verifier).await;
+            let mut handle = connecting.map_err(|error| why(endpoint, &trust, error))?;
+            let progress = login.go_on(&mut handle, &endpoint.user).await;
+            Ok((handle, progress))
+        };
+        let limit = settings.login;
+        let late = |_| {
+            let place = endpoint.place();
+            endpoint.unreachable(format!("{place} accepts, but does not log in within {limit:?}"))
+        };
+        let (handle, progress) = tokio::time::timeout(limit, Box::pin(logging_in)).await.map_err(late)??;
+        match progress {
+            Progress::In => return Ok(logged_in(endpoint, settings, handle, &accepted, under)),
+            Progress::Another => {}
+            Progress::Wanted(file) => {
+                login.unlock(file, ring).await.map_err(|why| endpoint.refused(why))?;
+            }
+            Progress::Refused(why) => return Err(endpoint.refused(why)),
+            Progress::Broke(why) if handle.is_closed() => {
+                return Err(endpoint.unreachable(format!("lost the connection: {why}")));
+            }
+            Progress::Broke(why) => return Err(endpoint.refused(why)),
         }
-    };
-    let limit = settings.login;
-    let handle = tokio::time::timeout(limit, Box::pin(login)).await.map_err(|_| {
-        endpoint.unreachable(format!("{} accepts, but does not log in within {limit:?}", endpoint.place()))
-    })??;
-    Ok(Connection {
+    }
+    Err(endpoint.refused(login.too_many(&endpoint.user)))
+}
+
+fn logged_in(
+    endpoint: &Endpoint,
+    settings: &SshSettings,
+    handle: Handle<Verifier>,
+    accepted: &std::sync::OnceLock<String>,
+    under: Under,
+) -> Connection {
+    Connection {
         handle,
         host_key: accepted.get().cloned().unwrap_or_default(),
         user: endpoint.user.clone(),
-        sessions: Semaphore::new(settings.sessions),
+        sessions: Arc::new(Semaphore::new(settings.sessions)),
+        capacity: AtomicUsize::new(settings.sessions),
+        served: AtomicBool::new(false),
         settings: settings.clone(),
-        _through: through,
-    })
+        _under: under,
+    }
 }
 
 /// The key that the host presents, without logging in.
-pub(super) async fn scan(endpoint: &Endpoint, settings: &SshSettings) -> Result<PublicKey, AccessError> {
-    let (stream, _through) = dial(endpoint, settings).await?;
+pub(super) async fn scan(
+    endpoint: &Endpoint,
+    settings: &SshSettings,
+    ring: &KeyRing,
+) -> Result<PublicKey, AccessError> {
+    let (stream, _under) = dial(endpoint, settings, ring).await?;
     let trust = Trust::default();
     let verifier = Verifier { purpose: Purpose::Scan, accepted: Arc::default() };
     let connecting = client::connect_stream(Arc::new(config(settings, &trust)), stream, verifier);
@@ -211,19 +210,22 @@ pub(super) async fn scan(endpoint: &Endpoint, settings: &SshSettings) -> Result<
     }
 }
 
-/// A socket, or a channel through the jump host.
+/// A socket, a channel through the jump host, or a program's standard input and output.
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-type Dialled = (Box<dyn Stream>, Option<Arc<Connection>>);
+type Dialled = (Box<dyn Stream>, Under);
 
-async fn dial(endpoint: &Endpoint, settings: &SshSettings) -> Result<Dialled, AccessError> {
-    if let Some(jump) = &endpoint.jump {
-        let through = Arc::new(Box::pin(open(jump, settings)).await?);
-        let channel = through.direct_tcpip(&endpoint.address, endpoint.port).await;
-        let channel =
-            channel.map_err(|broken| broken.unreachable(&format!("{} through {}", endpoint.name, jump.name)))?;
-        return Ok((Box::new(channel.into_stream()), Some(through)));
+async fn dial(endpoint: &Endpoint, settings: &SshSettings, ring: &KeyRing) -> Result<Dialled, AccessError> {
+    match &endpoint.via {
+        Via::Straight => {}
+        Via::Jump(jump) => {
+            let connection = Box::new(Box::pin(open(jump, settings, ring)).await?);
+            let channel = connection.direct_tcpip(&endpoint.address, endpoint.port).await;
+            let channel = channel.map_err(|broken| broken.through(jump, &endpoint.place(), FORWARDING_OF_A_JUMP))?;
+            return Ok((Box::new(channel.into_stream()), Under::Jump { _connection: connection }));
+        }
+        Via::Command(command) => return start(endpoint, command),
     }
     let limit = settings.connect;
     let connecting = TcpStream::connect((endpoint.address.as_str(), endpoint.port));
@@ -233,7 +235,23 @@ async fn dial(endpoint: &Endpoint, settings: &SshSettings) -> Result<Dialled, Ac
         Err(_) => return Err(endpoint.unreachable(format!("{}: no answer within {limit:?}", endpoint.place()))),
     };
     let socket = Socket::new(stream).map_err(|error| endpoint.unreachable(error))?;
-    Ok((Box::new(socket), None))
+    Ok((Box::new(socket), Under::Socket))
+}
+
+/// What a jump host's sshd needs, and what else there is.
+const FORWARDING_OF_A_JUMP: &str =
+    "another way to the host is `jump` of the cluster file, or a ProxyCommand in ~/.ssh/config";
+
+/// Starts a ProxyCommand, by the shell as `ssh` does.
+fn start(endpoint: &Endpoint, command: &str) -> Result<Dialled, AccessError> {
+    let mut program = tokio::process::Command::new("sh");
+    program.args(["-c", &format!("exec {command}")]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let failed = |why: String| endpoint.unreachable(format!("ProxyCommand `{command}`: {why}"));
+    let mut child = program.kill_on_drop(true).spawn().map_err(|error| failed(error.to_string()))?;
+    let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(failed("it has no input or no output".to_owned()));
+    };
+    Ok((Box::new(tokio::io::join(output, input)), Under::Program { _child: child }))
 }
 
 fn config(settings: &SshSettings, trust: &Trust) -> client::Config {

@@ -6,11 +6,16 @@ use russh::ChannelMsg;
 use russh::{ChannelReadHalf, ChannelWriteHalf};
 
 use super::connection::Connection;
+use super::endpoint::Endpoint;
 use super::settings::SshSettings;
 use crate::ports::{AccessError, Output};
 
 /// What every script may rely on; nothing else of the login's environment reaches it.
 const ENVIRONMENT: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C";
+/// What the login shell prints before our script has its turn: ~/.bashrc, a message of the day and the like come first.
+pub const BEGINNING: &str = "rke2flow-from-here-on";
+/// How much of such noise is passed over, in bytes.
+const NOISE_BYTES: usize = 64 * 1024;
 /// The channel number of standard error (RFC 4254, 5.2).
 const STDERR: u32 = 1;
 
@@ -39,19 +44,28 @@ impl Broken {
     }
 
     /// As an error of running something.
-    pub(super) fn during(self, whom: &str) -> AccessError {
-        let whom = whom.to_owned();
+    pub(super) fn during(self, host: &Endpoint) -> AccessError {
         match self {
-            Broken::Before(why) | Broken::Denied(why) => AccessError::Unreachable { whom, why },
-            Broken::During(why) => AccessError::Unknown { whom, why },
-            Broken::Refused(why) => AccessError::Refused { whom, why },
+            Broken::Before(why) | Broken::Denied(why) => host.unreachable(why),
+            Broken::During(why) => AccessError::Unknown { whom: host.name.clone(), why },
+            Broken::Refused(why) => host.refused(why),
         }
     }
 
     /// As an error of reaching something through the connection.
-    pub(super) fn unreachable(self, whom: &str) -> AccessError {
-        let (Broken::Before(why) | Broken::Denied(why) | Broken::During(why) | Broken::Refused(why)) = self;
-        AccessError::Unreachable { whom: whom.to_owned(), why }
+    /// `instead` is what a person can do when forwarding is not allowed.
+    pub(super) fn through(self, host: &Endpoint, place: &str, instead: &str) -> AccessError {
+        let (name, user) = (&host.name, &host.user);
+        match self {
+            Broken::Refused(why) => host.refused(format!(
+                "{why}, to {place}: its sshd has `AllowTcpForwarding no`, `DisableForwarding yes` or a `PermitOpen` \
+                 without it: allow it there (`Match User {user}` and `AllowTcpForwarding local` in its sshd_config, then \
+                 `systemctl reload ssh`); {instead}"
+            )),
+            Broken::Before(why) | Broken::Denied(why) | Broken::During(why) => {
+                AccessError::Unreachable { whom: format!("{place} of {name}"), why }
+            }
+        }
     }
 }
 
@@ -59,15 +73,16 @@ impl Broken {
 pub(super) fn command_line(user: &str) -> String {
     // `exec env -i` at once: bash reads ~/.bashrc even for a command of sshd, and what that sets must not matter.
     let become_root = if user == "root" { "" } else { "sudo -n " };
-    format!("exec env -i {ENVIRONMENT} {become_root}sh -s")
+    format!("echo {BEGINNING}; exec env -i {ENVIRONMENT} {become_root}sh -s")
 }
 
-/// Runs a script to its end, or says what is known.
-pub(super) async fn run(connection: &Connection, script: &str, settings: &SshSettings) -> Result<Ended, Broken> {
-    let deadline = tokio::time::Instant::now() + settings.command;
-    let late = || format!("{} other commands are still under way there", settings.sessions);
-    let permit = tokio::time::timeout_at(deadline, connection.sessions.acquire()).await;
-    let _permit = permit.map_err(|_| Broken::Denied(late()))?.expect("the semaphore is never closed");
+/// Runs a script to its end, or says what is known. The caller has room for a session on the connection.
+pub(super) async fn run(
+    connection: &Connection,
+    script: &str,
+    settings: &SshSettings,
+    deadline: tokio::time::Instant,
+) -> Result<Ended, Broken> {
     let channel = connection.session().await?;
     let (mut reading, writing) = channel.split();
     let mut captured = Captured::new(settings);
@@ -130,7 +145,7 @@ impl Captured {
         while let Some(message) = reading.wait().await {
             match message {
                 ChannelMsg::Data { data } => {
-                    let room = self.stdout_limit - self.stdout.len();
+                    let room = self.stdout_limit + NOISE_BYTES - self.stdout.len();
                     self.stdout.extend_from_slice(&data[..data.len().min(room)]);
                 }
                 ChannelMsg::ExtendedData { data, ext: STDERR } => {
@@ -162,7 +177,12 @@ impl Captured {
         }
         // Without the end of the output an exit status tells only half: what it printed may be cut.
         let (Some(exit), true) = (self.exit, self.complete) else { return Err(Broken::During(self.why)) };
-        let output = Output { exit: exit.cast_signed(), stdout: self.stdout, stderr: self.stderr.into() };
+        let stderr: Vec<u8> = self.stderr.into();
+        let Some(mut stdout) = after_the_beginning(&self.stdout) else {
+            return Err(Broken::Refused(not_our_command(exit, &self.stdout, &stderr)));
+        };
+        stdout.truncate(self.stdout_limit);
+        let output = Output { exit: exit.cast_signed(), stdout, stderr };
         match sudo_refusal(user, &output) {
             Some(why) => Err(Broken::Refused(why)),
             None => Ok(Ended { output }),
@@ -170,9 +190,27 @@ impl Captured {
     }
 }
 
+/// What was printed after [`BEGINNING`]; `None` when it was not printed.
+fn after_the_beginning(stdout: &[u8]) -> Option<Vec<u8>> {
+    let mark = format!("{BEGINNING}\n");
+    let at = stdout.windows(mark.len()).position(|window| window == mark.as_bytes())?;
+    Some(stdout[at + mark.len()..].to_vec())
+}
+
+/// The login did something else than what was asked: nothing of ours has run.
+fn not_our_command(exit: u32, stdout: &[u8], stderr: &[u8]) -> String {
+    let said = [stdout, stderr].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
+    let said = said.iter().flat_map(|text| text.lines()).next().unwrap_or("nothing");
+    format!(
+        "it does not run our command (`ForceCommand` in its sshd_config, `command=` in authorized_keys, a login shell \
+         such as nologin, or a ~/.bashrc that exits or prints more than {NOISE_BYTES} bytes): exit {exit}, it said: {said}"
+    )
+}
+
 /// What sudo says when it does not let us, and what to do about it.
 fn sudo_refusal(user: &str, output: &Output) -> Option<String> {
-    const NOES: [&str; 6] = [
+    const NOES: [&str; 7] = [
+        "must have a tty",
         "a password is required",
         "a terminal is required",
         "interactive authentication is required",
@@ -186,8 +224,14 @@ fn sudo_refusal(user: &str, output: &Output) -> Option<String> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let line = stderr.lines().find(|line| NOES.iter().any(|no| line.contains(no)));
     if let Some(line) = line {
-        let rule = format!("{user} ALL=(root) NOPASSWD: /bin/sh -s");
-        return Some(format!("{} (put `{rule}` into /etc/sudoers.d/rke2flow there, by `visudo`)", line.trim()));
+        let rule = match line.contains("tty") {
+            true => format!("Defaults:{user} !requiretty"),
+            false => format!("{user} ALL=(root) NOPASSWD: /bin/sh -s"),
+        };
+        return Some(format!(
+            "{} (put `{rule}` into /etc/sudoers.d/rke2flow there, by `visudo -f /etc/sudoers.d/rke2flow`)",
+            line.trim()
+        ));
     }
     let missing = output.exit == 127 && stderr.contains("sudo");
     missing.then(|| format!("sudo is not installed there: install it, or log in as root instead of `{user}`"))
@@ -204,7 +248,7 @@ mod tests {
     #[test]
     fn another_user_than_root_asks_sudo_which_must_not_ask_back() {
         assert!(command_line("root").ends_with(" LC_ALL=C sh -s"));
-        assert!(command_line("debian").starts_with("exec env -i PATH=/"));
+        assert!(command_line("debian").contains("; exec env -i PATH=/"));
         assert!(command_line("debian").ends_with(" LC_ALL=C sudo -n sh -s"));
     }
 
@@ -214,7 +258,7 @@ mod tests {
         assert_eq!(
             why,
             "sudo: a password is required (put `debian ALL=(root) NOPASSWD: /bin/sh -s` into /etc/sudoers.d/rke2flow \
-             there, by `visudo`)"
+             there, by `visudo -f /etc/sudoers.d/rke2flow`)"
         );
         assert!(sudo_refusal("debian", &ended(1, "debian is not in the sudoers file.")).is_some());
         assert!(sudo_refusal("debian", &ended(127, "env: 'sudo': No such file or directory")).is_some());

@@ -1,12 +1,10 @@
 //! Whether a host may be believed: the pinned key, else the known_hosts files; unknown and changed keys refuse.
 
-use std::path::PathBuf;
-
-use rke2flow_engine::cluster::Ssh;
 use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::HashAlg;
 use russh::keys::{Algorithm, PublicKey};
 
+use super::endpoint::Endpoint;
 use super::known_hosts::{Recorded, bare};
 
 /// What a host must present.
@@ -16,17 +14,17 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    /// Collects what is known of an address: `host_key`, else the cluster's known_hosts, then `files`.
-    pub(super) fn of(ssh: &Ssh, files: &[PathBuf], address: &str, port: u16) -> Result<Self, String> {
-        if let Some(pin) = &ssh.host_key {
+    /// Collects what is known of a host: `host_key` of the cluster file, else its known_hosts files in their order.
+    pub(super) fn of(endpoint: &Endpoint) -> Result<Self, String> {
+        if let Some(pin) = &endpoint.pin {
             let key: PublicKey = pin.trim().parse().map_err(|_| {
                 format!("`host_key` of the cluster file is not a key such as `ssh-ed25519 AAAA…`: {pin}")
             })?;
             let keys = vec![(key, "`host_key` of the cluster file".to_owned())];
             return Ok(Self { recorded: Recorded { keys, ..Recorded::default() } });
         }
-        let files: Vec<PathBuf> = ssh.known_hosts.iter().chain(files).cloned().collect();
-        let recorded = Recorded::read(&files, address, port).map_err(|error| error.to_string())?;
+        let (name, port) = &endpoint.known_as;
+        let recorded = Recorded::read(&endpoint.known_hosts, name, *port).map_err(|error| error.to_string())?;
         Ok(Self { recorded })
     }
 

@@ -1,7 +1,17 @@
-//! What a client asks a session to execute: a shell that reads its script from standard input, and nothing else.
+//! What a client asks a session to execute: a shell that reads its script from standard input, and before it at most
+//! one `echo`.
 
 /// The words that come before `sh -s`, of which any combination is understood.
 const SHELLS: [&str; 3] = ["sh", "/bin/sh", "/usr/bin/sh"];
+
+/// What the login shell prints of `echo WORD; rest` before the rest, and the rest.
+pub fn greeting(command: &str) -> (String, &str) {
+    let fits = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    match command.strip_prefix("echo ").and_then(|rest| rest.split_once("; ")) {
+        Some((word, rest)) if fits(word) => (format!("{word}\n"), rest),
+        _ => (String::new(), command),
+    }
+}
 
 /// The user as whom a command line runs its script from standard input; `None` for any other command line.
 pub fn script_user<'a>(command: &str, login: &'a str) -> Option<&'a str> {
@@ -36,6 +46,14 @@ mod tests {
             ["sh -s", "exec /bin/sh -s", "exec env -i PATH=/usr/bin:/bin LC_ALL=C sh -s", "env -i 'A=b c' sh -s"]
         {
             assert_eq!(script_user(command, "debian"), Some("debian"), "{command}");
+        }
+    }
+
+    #[test]
+    fn an_echo_before_it_is_printed_first_and_nothing_else_is_taken_for_one() {
+        assert_eq!(greeting("echo from-here; exec sh -s"), ("from-here\n".to_owned(), "exec sh -s"));
+        for command in ["sh -s", "echo $HOME; sh -s", "echo a b; sh -s", "echo a"] {
+            assert_eq!(greeting(command), (String::new(), command));
         }
     }
 

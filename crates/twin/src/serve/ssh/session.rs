@@ -8,7 +8,7 @@ use russh::server::Msg;
 use russh::{Channel, ChannelMsg};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::command::script_user;
+use super::command::{greeting, script_user};
 use crate::serve::backend::Backend;
 
 /// The longest script that a host takes.
@@ -45,7 +45,8 @@ impl Exec {
     pub async fn run(self, opened: Opened) {
         let Opened { mut channel, place } = opened;
         self.backend.saw_arguments(&self.host, &self.command);
-        let output = match script_user(&self.command, &self.user) {
+        let (printed, command) = greeting(&self.command);
+        let mut output = match script_user(command, &self.user) {
             Some(user) => match read_script(&mut channel).await {
                 // A connection outlives its host by a moment, and must not act in it.
                 Ok(_) if !self.backend.reachable(&self.host) => return,
@@ -57,6 +58,7 @@ impl Exec {
             },
             None => failed(NOT_FOUND, format!("{}: not found (this host runs `sh -s` only)", self.command)),
         };
+        output.stdout.splice(..0, printed.into_bytes());
         if let Err(error) = send(&channel, output).await {
             tracing::debug!(host = %self.host, %error, "the client of a command has gone");
         }
