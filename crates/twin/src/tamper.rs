@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::host::File;
+use crate::kube::change::merge_into;
 use crate::kube::store::Key;
-use crate::kube::write::merge_into;
 use crate::world::World;
 use crate::world::log::EntryKind;
 use crate::world::plane::Cause;

@@ -1,6 +1,8 @@
 //! A request to the Kubernetes API and its answer, as plain values.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::kube::store::Key;
 
 /// A request as it came over the wire, or from the port in process.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -40,6 +42,36 @@ pub enum KubeBody {
 }
 
 impl KubeReply {
+    /// A JSON answer.
+    pub fn json(status: u16, body: Value) -> Self {
+        Self { status, body: KubeBody::Json(body) }
+    }
+
+    /// A text.
+    pub fn text(status: u16, body: &str) -> Self {
+        Self { status, body: KubeBody::Text(body.to_owned()) }
+    }
+
+    /// A Status that says no.
+    pub fn refused(code: u16, reason: &str, message: &str) -> Self {
+        Self::json(code, failure(code, reason, message))
+    }
+
+    /// There is no such object.
+    pub fn not_found(key: &Key) -> Self {
+        let group = if key.group.is_empty() { String::new() } else { format!(".{}", key.group) };
+        Self::refused(404, "NotFound", &format!("{}{group} \"{}\" not found", key.plural, key.name))
+    }
+
+    /// An object was removed.
+    pub fn removed(key: &Key, object: &Value) -> Self {
+        let details = json!({"name": key.name, "kind": key.plural, "uid": object["metadata"]["uid"]});
+        Self::json(
+            200,
+            json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success", "details": details}),
+        )
+    }
+
     /// The body's content type.
     pub fn content_type(&self) -> &'static str {
         match self.body {
@@ -58,4 +90,12 @@ impl KubeReply {
             }
         }
     }
+}
+
+/// A Status object.
+pub fn failure(code: u16, reason: &str, message: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "code": code,
+    })
 }

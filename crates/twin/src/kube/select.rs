@@ -23,6 +23,11 @@ impl Query {
         self.pairs.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value)
     }
 
+    /// Whether a parameter is there, with a value or without.
+    pub fn has(&self, name: &str) -> bool {
+        self.pairs.iter().any(|(found, _)| found == name)
+    }
+
     /// Whether a parameter is set to true.
     pub fn is_set(&self, name: &str) -> bool {
         matches!(self.get(name), "true" | "1")

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::kube::change::stamped;
+
 /// A watch can go back so many events; older revisions are gone (410).
 pub const HISTORY_LIMIT_EVENTS: usize = 4_000;
 
@@ -144,28 +146,13 @@ impl Store {
         self.revision += 1;
         let before = self.objects.get(&key);
         let kind = if before.is_some() { "MODIFIED" } else { "ADDED" };
-        let kept = before.map(|old| (old["metadata"]["uid"].clone(), old["metadata"]["creationTimestamp"].clone()));
-        let generation = match before {
-            Some(old) if old["spec"] != object["spec"] => old["metadata"]["generation"].as_u64().unwrap_or(1) + 1,
-            Some(old) => old["metadata"]["generation"].as_u64().unwrap_or(1),
-            None => 1,
+        let (seed, uids) = (self.seed, &mut self.uids);
+        let next = || {
+            *uids += 1;
+            uid(seed, *uids)
         };
-        let (uid, created) = kept.unwrap_or_else(|| {
-            self.uids += 1;
-            (json!(uid(self.seed, self.uids)), json!(now))
-        });
-        if !object["metadata"].is_object() {
-            object["metadata"] = json!({});
-        }
-        let metadata = &mut object["metadata"];
-        metadata["name"] = json!(key.name);
-        if !key.namespace.is_empty() {
-            metadata["namespace"] = json!(key.namespace);
-        }
-        metadata["uid"] = uid;
-        metadata["creationTimestamp"] = created;
-        metadata["generation"] = json!(generation);
-        metadata["resourceVersion"] = json!(self.revision.to_string());
+        object = stamped(&key, before, object, next, now);
+        object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
         self.objects.insert(key.clone(), object.clone());
         self.remember(kind, key, object.clone());
         object

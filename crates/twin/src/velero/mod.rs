@@ -188,7 +188,7 @@ impl World {
     pub(crate) fn velero_update(&mut self, plane: usize, key: &Key, status: Value) {
         let stamp = self.stamp();
         self.planes[plane].store.update(key, &stamp, |object| {
-            crate::kube::write::merge_into(&mut object["status"], &status);
+            crate::kube::change::merge_into(&mut object["status"], &status);
         });
     }
 
