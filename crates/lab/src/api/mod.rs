@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod client;
+mod controllers;
 pub mod etcd;
 pub mod handle;
 mod look;
@@ -28,5 +29,5 @@ pub async fn serve(config: ControlPlane) -> io::Result<()> {
 
 /// Runs the controllers through the server's own API, while this server leads, until the process ends.
 pub async fn controllers(config: ControlPlane) -> io::Result<()> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, format!("{} controls nothing yet", config.node)))
+    controllers::run(config).await
 }

@@ -1,0 +1,5 @@
+//! The lab's Kubernetes API against a real etcd, asked by the client that programs use.
+
+mod bench;
+mod datastore;
+mod objects;
