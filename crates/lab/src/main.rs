@@ -1,14 +1,10 @@
 //! `rke2flow-lab`: makes and drives a lab of real hosts by hand.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use rke2flow_lab::hosts::{self, Lab, LabError, LabName, Output, Spec};
-
-/// How long `exec` lets a command run.
-const EXEC_DEADLINE: Duration = Duration::from_secs(60 * 60);
+use rke2flow_lab::hosts::{self, Extent, Lab, LabError, LabName, Spec};
 
 /// A lab of real hosts on this machine: systemd, OpenSSH, journald and etcd in namespaces.
 #[derive(Parser)]
@@ -42,14 +38,14 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<String>,
     },
-    /// Pull a cable: a host's or `operator` (this machine's)
+    /// Pull a cable: packets are lost without a word
     Cut {
-        /// The host
+        /// A host, `operator` (this machine) or `s3`
         host: String,
     },
     /// Put the cable in again
     Heal {
-        /// The host
+        /// A host, `operator` or `s3`
         host: String,
     },
     /// Take a host's power away
@@ -67,8 +63,30 @@ enum Verb {
         /// The host
         host: String,
     },
-    /// What is on and what is connected
+    /// Configure a host and install a release, as on a new machine; nothing is started
+    Install {
+        /// The host
+        host: String,
+        /// The version [default: the lab's]
+        version: Option<String>,
+    },
+    /// Offer another release to the hosts, in /srv/lab/releases
+    Release {
+        /// The version, such as v1.34.2+rke2r1
+        version: String,
+    },
+    /// What is on, what is connected, and what RKE2 does
     Status,
+    /// The process of the lab's S3 endpoint
+    #[command(hide = true)]
+    S3 {
+        /// Where it listens
+        listen: std::net::SocketAddr,
+        /// File with the access key id
+        access_key: PathBuf,
+        /// File with the secret access key
+        secret_key: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -88,9 +106,12 @@ struct Up {
     /// The version of RKE2 that runs
     #[arg(long, default_value = "v1.33.4+rke2r1")]
     version: String,
-    /// Hosts alone, with nothing of RKE2 on them
-    #[arg(long)]
+    /// Hosts alone: no S3 endpoint, nothing of RKE2 on them
+    #[arg(long, conflicts_with = "installed")]
     bare: bool,
+    /// RKE2 configured and installed on each host, neither enabled nor started
+    #[arg(long)]
+    installed: bool,
 }
 
 fn main() -> ExitCode {
@@ -114,45 +135,87 @@ fn run(name: &LabName, verb: Verb) -> Result<ExitCode, LabError> {
         }
         Verb::Down { all: false, dir } => hosts::down(name, &dir.unwrap_or_else(|| name.default_dir()))?,
         Verb::Exec { host, command } => {
-            let output = Lab::open(name)?.host(&host)?.exec_within(&command.join(" "), b"", EXEC_DEADLINE)?;
-            return Ok(show(&output));
+            let mut shell = Lab::open(name)?.host(&host)?.shell(&command.join(" "))?;
+            let ended = shell.status().map_err(|source| LabError::File {
+                what: "run a shell on",
+                path: host.into(),
+                source,
+            })?;
+            // As a shell says it of a command that a signal ended.
+            return Ok(ExitCode::from(ended.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(255)));
         }
-        Verb::Cut { host } if host == "operator" => Lab::open(name)?.cut_operator()?,
-        Verb::Heal { host } if host == "operator" => Lab::open(name)?.heal_operator()?,
-        Verb::Cut { host } => Lab::open(name)?.host(&host)?.cut()?,
-        Verb::Heal { host } => Lab::open(name)?.host(&host)?.heal()?,
+        Verb::Cut { host } => cut(&Lab::open(name)?, &host)?,
+        Verb::Heal { host } => heal(&Lab::open(name)?, &host)?,
         Verb::Stop { host } => Lab::open(name)?.host(&host)?.stop()?,
         Verb::Boot { host } => Lab::open(name)?.host(&host)?.boot()?,
         Verb::Replace { host } => Lab::open(name)?.host(&host)?.replace()?,
+        Verb::Install { host, version } => install(&Lab::open(name)?, &host, version)?,
+        Verb::Release { version } => Lab::open(name)?.add_release(&version)?,
         Verb::Status => status(&Lab::open(name)?)?,
+        Verb::S3 { listen, access_key, secret_key } => serve_s3(listen, &access_key, &secret_key)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn make(name: &LabName, up: Up) -> Result<(), LabError> {
-    let Up { dir, servers, agents, init, version, bare } = up;
+    let Up { dir, servers, agents, init, version, bare, installed } = up;
+    let extent = match (bare, installed) {
+        (true, _) => Extent::Bare,
+        (false, true) => Extent::Installed,
+        (false, false) => Extent::Running,
+    };
     let dir = dir.unwrap_or_else(|| name.default_dir());
     let began = std::time::Instant::now();
-    let lab = Lab::up(&Spec { name: name.clone(), dir, servers, agents, init, version, bare })?.keep();
+    let lab = Lab::up(&Spec { name: name.clone(), dir, servers, agents, init, version, extent })?.keep();
     println!("lab `{name}` is up after {:.1} s in {}", began.elapsed().as_secs_f32(), lab.dir().display());
     status(&lab)
 }
 
+fn cut(lab: &Lab, name: &str) -> Result<(), LabError> {
+    match name {
+        "operator" => lab.cut_operator(),
+        hosts::s3::PORT_NAME => lab.cut_s3(),
+        host => lab.host(host)?.cut(),
+    }
+}
+
+fn heal(lab: &Lab, name: &str) -> Result<(), LabError> {
+    match name {
+        "operator" => lab.heal_operator(),
+        hosts::s3::PORT_NAME => lab.heal_s3(),
+        host => lab.host(host)?.heal(),
+    }
+}
+
+fn install(lab: &Lab, host: &str, version: Option<String>) -> Result<(), LabError> {
+    let host = lab.host(host)?;
+    host.configure()?;
+    host.install(version.as_deref().unwrap_or(&lab.spec().version))
+}
+
 fn status(lab: &Lab) -> Result<(), LabError> {
-    println!("{:<10} {:<14} {:<6} {:<9} {:>9} {:>9}", "HOST", "ADDRESS", "POWER", "CABLE", "PROCESSES", "DISK MiB");
+    let dir = lab.dir().display();
+    println!("lab `{}` in {dir}, cluster file {}", lab.spec().name, lab.cluster_file().display());
+    let heads = ["HOST", "ADDRESS", "POWER", "CABLE", "UNIT", "STATE"];
+    let [host, address, power, cable, unit, state] = heads;
+    println!(
+        "{host:<10} {address:<14} {power:<6} {cable:<6} {unit:<12} {state:<12} {:>10} {:>8}",
+        "MEMORY MiB", "DISK MiB"
+    );
     for host in lab.hosts() {
         let power = if host.is_on() { "on" } else { "off" };
         let cable = if host.is_connected()? { "in" } else { "cut" };
-        let (address, processes, disk) = (lab.address(host.name())?, host.processes().len(), host.disk_bytes()? >> 20);
-        println!("{:<10} {address:<14} {power:<6} {cable:<9} {processes:>9} {disk:>9}", host.name());
+        let (name, address, unit) = (host.name(), host.address()?, host.unit());
+        let state = host.exec(&format!("systemctl is-active {unit}")).map_or("-".to_owned(), |output| output.stdout);
+        let (memory, disk) = (host.memory_bytes() >> 20, host.disk_bytes()? >> 20);
+        let state = state.trim_end();
+        println!("{name:<10} {address:<14} {power:<6} {cable:<6} {unit:<12} {state:<12} {memory:>10} {disk:>8}");
     }
     Ok(())
 }
 
-fn show(output: &Output) -> ExitCode {
-    print!("{}", output.stdout);
-    eprint!("{}", output.stderr);
-    // As a shell says it of a command that a signal ended.
-    let status = output.status.and_then(|status| u8::try_from(status).ok()).unwrap_or(255);
-    ExitCode::from(status)
+fn serve_s3(listen: std::net::SocketAddr, access_key: &Path, secret_key: &Path) -> Result<(), LabError> {
+    let failed = |source| LabError::File { what: "start threads for", path: listen.to_string().into(), source };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(failed)?;
+    runtime.block_on(hosts::s3::serve(listen, access_key, secret_key))
 }

@@ -11,20 +11,28 @@
 mod available;
 mod boot;
 mod cgroup;
+mod cluster_file;
 mod command;
 mod disk;
 mod down;
+mod error;
+mod host;
 mod lab;
 mod network;
+mod program;
+mod rke2;
+pub mod s3;
 mod spec;
 mod turn;
 
 pub use available::{available, required_or_left_out};
 pub use command::{CommandError, Output};
 pub use down::{down, names};
-pub use lab::{Host, Lab, LabError};
+pub use error::LabError;
+pub use host::Host;
+pub use lab::Lab;
 pub use network::Subnet;
-pub use spec::{LabName, Role, Spec, SpecError};
+pub use spec::{Extent, LabName, Role, Spec, SpecError};
 pub use turn::{Turn, turn};
 
 /// Where labs are when no directory is named, and where they lock each other out.

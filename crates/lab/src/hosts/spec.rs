@@ -108,6 +108,17 @@ pub enum Role {
     Agent,
 }
 
+/// How far `up` goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Extent {
+    /// Hosts alone: no S3 endpoint, nothing of RKE2 on them.
+    Bare,
+    /// An S3 endpoint, and RKE2 configured and installed on each host, neither enabled nor started.
+    Installed,
+    /// RKE2 enabled and started everywhere, and every unit active.
+    Running,
+}
+
 /// A lab to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
@@ -123,8 +134,8 @@ pub struct Spec {
     pub init: String,
     /// What RKE2 version runs.
     pub version: String,
-    /// Hosts alone: nothing of RKE2 on them.
-    pub bare: bool,
+    /// How far `up` goes.
+    pub extent: Extent,
 }
 
 impl Spec {
@@ -132,7 +143,7 @@ impl Spec {
     pub fn new(name: LabName) -> Self {
         let dir = name.default_dir();
         let (init, version) = ("server-0".to_owned(), "v1.33.4+rke2r1".to_owned());
-        Self { name, dir, servers: 3, agents: 3, init, version, bare: false }
+        Self { name, dir, servers: 3, agents: 3, init, version, extent: Extent::Running }
     }
 
     /// Another number of servers and agents.
@@ -140,9 +151,14 @@ impl Spec {
         Self { servers, agents, ..self }
     }
 
-    /// Hosts alone: nothing of RKE2 on them.
+    /// Another extent.
+    pub fn extent(self, extent: Extent) -> Self {
+        Self { extent, ..self }
+    }
+
+    /// Hosts alone.
     pub fn bare(self) -> Self {
-        Self { bare: true, ..self }
+        self.extent(Extent::Bare)
     }
 
     /// Whether there can be such a lab.

@@ -14,12 +14,14 @@ use futures::FutureExt;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use jiff::Timestamp;
-use tokio::net::TcpStream;
+use rke2flow_engine::clock::Clock;
+use tokio::net::{TcpListener, TcpStream};
 
 use self::multipart::Uploads;
 use self::signature::{Query, Refusal};
-use super::net::{Answer, Tasks, answer, read_body, serve_http};
+use super::net::{Answer, Tasks, accept, answer, read_body, serve_http};
 use crate::s3::store::{S3Error as StoreError, S3Store};
+use crate::world::log::Recorder;
 
 /// The largest body of one request.
 const BODY_BYTES: usize = 64 << 20;
@@ -44,6 +46,20 @@ impl S3Server {
     /// An endpoint for this store, that this account may use.
     pub fn new(store: Arc<S3Store>, credentials: Credentials) -> Self {
         Self { store, credentials, uploads: Uploads::default() }
+    }
+
+    /// An endpoint without a twin around it, with one empty bucket.
+    pub fn alone(bucket: &str, credentials: Credentials) -> Self {
+        let recorder = Arc::new(Recorder::new(Clock::real()));
+        Self::new(Arc::new(S3Store::new(bucket, recorder)), credentials)
+    }
+
+    /// Serves every connection of a listener for as long as this is awaited.
+    pub async fn listen(self, listener: TcpListener) {
+        let (server, tasks) = (Arc::new(self), Tasks::default());
+        let connections = tasks.clone();
+        accept(&tasks, listener, move |stream| server.clone().serve(connections.clone(), stream));
+        tasks.stopped().await;
     }
 
     /// Serves one connection.
