@@ -1,5 +1,6 @@
 //! The lab's Kubernetes API against a real etcd, asked by the client that programs use.
 
 mod bench;
+mod cluster;
 mod datastore;
 mod objects;
