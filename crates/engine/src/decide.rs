@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::plan::Plan;
 use crate::record::{Cause, Event, Verdict};
-use crate::state::{Answer, Consent, Pause, Standing, State};
+use crate::state::{Answer, Consent, Course, Pause, Standing, State};
 
 /// The longest wait between two attempts, in cluster time.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(300);
@@ -160,7 +160,7 @@ fn backoff(state: &State, lane: usize) -> SignedDuration {
 /// Whether a lane that has begun may go on: an abort leaves it where it is.
 fn may_run(state: &State, lane: usize) -> bool {
     let step = state.graph.lanes()[lane].step;
-    let stays = state.run.aborting.is_some() && !state.is_on_close(step);
+    let stays = state.run.aborting.is_some() && state.course_of(step) == Course::Forward;
     let waits_for_consent = matches!(state.steps[step].consent, Consent::Asked { .. });
     is_free(state, lane) && !stays && !waits_for_consent
 }
@@ -205,17 +205,18 @@ impl Work<'_> {
     }
 
     fn start(&mut self) {
-        let closing = self.state.is_closing();
-        if self.state.holds() && !closing {
+        let course = self.state.course();
+        if course == Course::Forward && (self.state.holds() || self.state.run.aborting.is_some()) {
             return;
         }
         for &step in &self.state.index.startable {
-            if self.state.is_on_close(step) != closing || (self.state.run.aborting.is_some() && !closing) {
+            if self.state.course_of(step) != course {
                 continue;
             }
             let begun = self.state.steps[step].begun - self.state.steps[step].done;
             let free = self.plan.steps[step].hosts_at_once.max(1).saturating_sub(begun);
-            for &lane in self.state.steps[step].ready.iter().take(free) {
+            self.pass_over_void(step);
+            for &lane in self.state.steps[step].ready.iter().filter(|lane| !self.state.is_void(**lane)).take(free) {
                 if self.free_attempts() == 0 {
                     return;
                 }
@@ -224,10 +225,22 @@ impl Work<'_> {
         }
     }
 
+    /// What has nothing to take back is done.
+    fn pass_over_void(&mut self, step: usize) {
+        if !self.plan.steps[step].takes_back() {
+            return;
+        }
+        for &lane in self.state.steps[step].ready.iter().filter(|lane| self.state.is_void(**lane)) {
+            let (why, by) = self.state.void(lane);
+            let skipped = Event::Skipped { instance: self.state.current(lane).clone(), why, by };
+            self.decisions.push(Decision::Record(Box::new(skipped)));
+        }
+    }
+
     fn close(&mut self) {
         let index = &self.state.index;
         let busy = !index.attempting.is_empty() || !index.interrupted.is_empty();
-        if busy || !self.state.is_closing() || index.open_closing_steps > 0 {
+        if busy || self.state.course() != Course::Closing || index.open_closing_steps > 0 {
             return;
         }
         let (verdict, why) = match &self.state.run.aborting {

@@ -263,13 +263,19 @@ fn assemble(
         failed: failed.collect(),
         seconds: whole.seconds() * f64::from(speed),
         recovery: recovery(replayed, timeline),
-        phases: (0..plan.phases.len()).map(|phase| phase_report(replayed, timeline, phase)).collect(),
+        phases: told_phases(replayed).map(|phase| phase_report(replayed, timeline, phase)).collect(),
         steps: step_reports(replayed, timeline),
         critical_path: critical::path(plan, state, timeline, speed),
         skipped,
         waived,
         engines: replayed.engines,
     }
+}
+
+/// Every phase; the way back only when it was taken.
+fn told_phases(replayed: &Replayed) -> impl Iterator<Item = usize> {
+    let taken = |&phase: &usize| !replayed.plan.is_way_back(phase) || replayed.state.phase_progress(phase).0;
+    (0..replayed.plan.phases.len()).filter(taken)
 }
 
 fn phase_report(replayed: &Replayed, timeline: &Timeline, phase: usize) -> PhaseReport {
@@ -312,7 +318,10 @@ fn step_reports(replayed: &Replayed, timeline: &Timeline) -> Vec<StepReport> {
             seconds: union_seconds(&intervals[index]) * speed,
         }
     };
-    plan.steps.iter().enumerate().filter(|(_, step)| step.left_out.is_none()).map(report).collect()
+    let told = |(index, step): &(usize, &crate::plan::StepPlan)| {
+        step.left_out.is_none() && (!step.takes_back() || replayed.state.progress(*index).begun > 0)
+    };
+    plan.steps.iter().enumerate().filter(told).map(report).collect()
 }
 
 fn recovery(replayed: &Replayed, timeline: &Timeline) -> Option<Recovery> {
@@ -320,7 +329,10 @@ fn recovery(replayed: &Replayed, timeline: &Timeline) -> Option<Recovery> {
     let is_outage = |phase: usize| plan.phases[phase].clock == PhaseClock::Outage;
     let outage = || timeline.pieces.iter().filter(|piece| is_outage(plan.steps[piece.step].phase));
     let started_at = outage().filter(|piece| piece.is_attempt()).map(|piece| piece.interval.from).min()?;
-    let over = (0..plan.phases.len()).filter(|&phase| is_outage(phase)).all(|phase| {
+    // A run that went back is over when all is back, whatever became of the phases of its own goal.
+    let went_back = (0..plan.phases.len()).any(|p| plan.is_way_back(p) && replayed.state.phase_progress(p).0);
+    let counts = |&phase: &usize| is_outage(phase) && plan.is_way_back(phase) == went_back;
+    let over = (0..plan.phases.len()).filter(counts).all(|phase| {
         let (entered, left) = replayed.state.phase_progress(phase);
         left || (!entered && replayed.state.phase_is_over(phase))
     });

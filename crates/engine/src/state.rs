@@ -7,15 +7,17 @@ use jiff::Timestamp;
 
 use crate::action::Failure;
 use crate::id::{InstanceId, StepId, Target};
-use crate::plan::{Always, OnFailure, Plan, StepPlan};
+use crate::plan::{OnFailure, Plan, StepPlan};
 use crate::record::{Cause, Verdict};
 use crate::value::Facts;
 
 mod apply;
+mod back;
 mod graph;
 mod index;
 mod lookup;
 
+pub(crate) use back::Course;
 pub use graph::{Graph, LanePlan};
 pub use lookup::{OpenGate, Progress};
 
@@ -167,9 +169,11 @@ pub(crate) struct Index {
     pub skipping: BTreeSet<usize>,
     /// Phases all of whose lanes are done and that are not left.
     pub finished_phases: BTreeSet<usize>,
-    /// Lanes of steps on close among `attempting` and `interrupted`.
-    pub closing_attempts: usize,
+    /// Lanes of steps on close and on abort among `attempting` and `interrupted`.
+    pub always_attempts: usize,
+    /// Steps of each course that are not complete.
     pub open_steps: usize,
+    pub open_back_steps: usize,
     pub open_closing_steps: usize,
     pub open_gate_texts: BTreeMap<usize, String>,
 }
@@ -181,6 +185,8 @@ pub(crate) struct RunState {
     pub speed: u32,
     pub pause: Pause,
     pub aborting: Option<String>,
+    /// The irreversible step that has begun to change something.
+    pub past_the_point: Option<StepId>,
     pub closed: Option<Verdict>,
     pub commands_seen: HashSet<String>,
     pub waived: Vec<Waiver>,
@@ -231,19 +237,9 @@ impl State {
         &self.plan.steps[self.graph.lanes()[lane].step]
     }
 
-    pub(crate) fn is_on_close(&self, step: usize) -> bool {
-        self.plan.steps[step].always == Some(Always::OnClose)
-    }
-
     /// Whether a failure holds what has not begun.
     pub(crate) fn holds(&self) -> bool {
         self.plan.on_failure == OnFailure::Hold && !self.index.failed.is_empty()
-    }
-
-    /// Whether only the steps on close are left to run.
-    pub(crate) fn is_closing(&self) -> bool {
-        let in_flight = self.index.attempting.len() + self.index.interrupted.len() - self.index.closing_attempts;
-        self.index.open_steps == 0 || (self.run.aborting.is_some() && in_flight == 0)
     }
 
     /// The current instance of a lane.

@@ -67,6 +67,7 @@ catalogue! {
     kill_node::KillNode,
     ports_closed::PortsClosed,
     move_aside::MoveAside,
+    move_back::MoveBack,
     point_at::PointAt,
     cluster_reset::ClusterReset,
     start_unit::StartUnit,
@@ -86,6 +87,8 @@ catalogue! {
     health::Health,
     http_check::HttpCheck,
     cluster_version::ClusterVersion,
+    data_revision::DataRevision,
+    same_data::SameData,
     command::Command,
     clean_up::CleanUp,
 }

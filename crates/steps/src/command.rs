@@ -164,7 +164,7 @@ pub enum Change {
         /// What.
         parts: Vec<NodePart>,
     },
-    /// Undoes [`Change::MoveAside`] of the same run.
+    /// Undoes [`Change::MoveAside`] and [`Change::ClusterReset`] of the same run.
     MoveBack {
         /// What.
         parts: Vec<NodePart>,
@@ -237,6 +237,7 @@ impl Change {
             // `forget-reset` comes first and `clear-reset-flag` last, so that a cut never looks like a started node.
             Change::MoveBack { .. } => &[
                 "guard",
+                "stop-reset",
                 "forget-reset",
                 "return-etcd",
                 "return-tls",

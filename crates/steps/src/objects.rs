@@ -78,6 +78,14 @@ impl Objects {
         Err(Failure::permanent(format!("cannot list {path}: it has more than {} objects", PAGE * PAGES_MAX)))
     }
 
+    /// The revision that the datastore has now, as a list tells it (kubernetes.io docs, API concepts).
+    pub async fn revision(&self) -> Result<u64, Failure> {
+        let path = "/api/v1/namespaces?limit=1";
+        let body = success("list", path, self.call(KubeVerb::Get, path, Value::Null).await?)?;
+        let told = body["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        told.parse().map_err(|_| Failure::permanent(format!("the API tells `{told}` as the datastore's revision")))
+    }
+
     /// Creates an object; never replaces one.
     pub async fn create(&self, path: &str, body: Value) -> Result<Created, Failure> {
         let response = self.call(KubeVerb::Create, path, body).await?;

@@ -49,7 +49,7 @@ impl Forecast {
         let graph = plan.graph()?;
         let hosts = plan.hosts.iter().enumerate().map(|(index, host)| (&host.name, index)).collect();
         let mut timeline = Timeline { plan, hosts, steps: vec![Timing::default(); plan.steps.len()] };
-        for &step in graph.order() {
+        for &step in graph.order().iter().filter(|&&step| !plan.steps[step].takes_back()) {
             timeline.place(step, takes);
         }
         Ok(timeline.forecast())

@@ -136,7 +136,7 @@ pub struct StepPlan {
     pub irreversible: Option<String>,
     /// A failure is recorded and holds nothing; the attempt gets at most this long.
     pub best_effort: Option<Span>,
-    /// Runs when the run closes, however it ends.
+    /// Runs when the run closes, however it ends; or only when it is aborted.
     pub always: Option<Always>,
     /// Never skippable.
     pub safety: bool,
@@ -149,6 +149,9 @@ pub struct StepPlan {
 pub enum Always {
     /// When the run closes.
     OnClose,
+    /// Only when the run is aborted before its irreversible step has begun to change anything: it takes back what the
+    /// steps that it needs have begun (decision 094).
+    OnAbort,
 }
 
 /// An edge between steps, by index into [`Plan::steps`].
@@ -215,6 +218,11 @@ impl StepPlan {
         self.best_effort.map_or(self.timeout, |limit| limit.min(self.timeout)).get()
     }
 
+    /// Whether it runs only when the run is aborted, to take back what others have begun.
+    pub fn takes_back(&self) -> bool {
+        self.always == Some(Always::OnAbort)
+    }
+
     /// Length of one target's sequence, checks of `done_when` included.
     pub fn sequence_len(&self) -> usize {
         self.done_when.len() + self.actions.len()
@@ -239,6 +247,17 @@ fn graph_of<'a>(steps: impl ExactSizeIterator<Item = &'a StepPlan>) -> Result<St
 }
 
 impl Plan {
+    /// Whether an abort puts back what the run has changed.
+    pub fn can_go_back(&self) -> bool {
+        self.steps.iter().any(StepPlan::takes_back)
+    }
+
+    /// Whether a phase has nothing but what an abort runs.
+    pub fn is_way_back(&self, phase: usize) -> bool {
+        let mut steps = self.steps.iter().filter(|step| step.phase == phase).peekable();
+        steps.peek().is_some() && steps.all(StepPlan::takes_back)
+    }
+
     /// The graph of the steps.
     pub fn graph(&self) -> Result<StepGraph, Cycle> {
         graph_of(self.steps.iter())

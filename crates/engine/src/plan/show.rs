@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::{Forecast, NeedPlan, PhaseClock, Plan, StepPlan};
+use super::{Always, Forecast, NeedPlan, PhaseClock, Plan, StepPlan};
 use crate::cluster::Topology;
 use crate::id::Target;
 
@@ -84,8 +84,10 @@ fn write_step(out: &mut String, plan: &Plan, step: &StepPlan) {
     if let Some(limit) = step.best_effort {
         line(out, format_args!("    best effort, at most {limit}"));
     }
-    if step.always.is_some() {
-        line(out, format_args!("    also runs when the run is closed in another way"));
+    match step.always {
+        None => {}
+        Some(Always::OnClose) => line(out, format_args!("    also runs when the run is closed in another way")),
+        Some(Always::OnAbort) => line(out, format_args!("    runs only when the run is aborted, to take that back")),
     }
 }
 

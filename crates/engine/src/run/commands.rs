@@ -92,6 +92,10 @@ impl Drive {
 
     pub(super) fn open_gate(&mut self, lane: usize, show: String) -> Result<(), EngineError> {
         let instance = self.ledger.state.current(lane).clone();
+        let show = match self.ledger.state.has_something_to_take_back() {
+            true => format!("{show} (no: the state before is put back)"),
+            false => show,
+        };
         self.ledger.record(Event::GateOpened { instance, show: clip(show) })
     }
 
@@ -113,6 +117,8 @@ impl Drive {
         let instance = self.ledger.state.current(lane).clone();
         let event = match said {
             Said::Probed(verdict, why) => Event::Probed { instance, attempt, verdict, why: clip(why) },
+            // The change has not begun; the attempt ends when `go` is dropped.
+            Said::Applying { .. } if self.is_given_up(lane) => return Ok(()),
             Said::Applying { go } => {
                 self.barriers.push(go);
                 let unit = UnitName::new(&self.run, &instance, attempt);
@@ -132,6 +138,12 @@ impl Drive {
             }
         };
         self.record_or_fail(event)
+    }
+
+    /// Whether a lane is one that a run leaves where it is because a person gave it up.
+    fn is_given_up(&self, lane: usize) -> bool {
+        let state = &self.ledger.state;
+        state.aborting().is_some() && state.step_plan(lane).always.is_none()
     }
 
     /// Keeps in a file what a record has no place for. A disk that refuses it costs the text, not the record.
@@ -203,7 +215,8 @@ impl Drive {
 /// Why a command will change nothing, if so.
 fn objection(state: &State, command: &Command) -> Option<String> {
     match command {
-        Command::Pause { .. } | Command::Continue { .. } | Command::Abort { .. } => None,
+        Command::Pause { .. } | Command::Continue { .. } => None,
+        Command::Abort { .. } => state.cannot_abort(),
         Command::Approve { step, .. } | Command::Deny { step, .. } => state.answerable(step).err(),
         Command::Skip { step, .. } => state.skippable(step).err(),
         Command::Retry { step, .. } => state.retriable(step).err(),

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::budgets;
+use super::{budgets, way_back};
 use super::{
-    ACTIONS_PER_STEP_MAX, ATTEMPTS_MAX, BACKOFF_MAX, Condition, FORMAT, HostsAtOnce, Need, PHASES_MAX, ParamSpec,
+    ACTIONS_PER_STEP_MAX, ATTEMPTS_MAX, Always, BACKOFF_MAX, Condition, FORMAT, HostsAtOnce, Need, PHASES_MAX, ParamSpec,
     PhaseClock, Placed, Problems, Runbook, Selector, Step, TIMEOUT_MAX,
 };
 use crate::action::{ActionInfo, ActionSpec, Catalogue, Place};
@@ -39,6 +39,7 @@ pub(super) fn structure<A: ActionSpec>(
         check_members(step, runbook, &names, catalogue, problems);
     }
     let edges = edges(runbook, &names, problems)?;
+    way_back::check(runbook, &names, problems);
     check_phase_order(runbook, &names, &edges, problems);
     budgets::check(runbook, &names, &edges, problems);
     match StepGraph::new(runbook.steps.len(), edges) {
@@ -233,13 +234,17 @@ fn check_promises<A: ActionSpec>(step: &Step<A>, catalogue: &dyn Catalogue, prob
             problems.add(best_effort.mark, Diagnostic::error(message));
         }
     }
-    if step.always.is_some() {
+    if let Some(always) = step.always {
+        let when = match always {
+            Always::OnClose => "always runs at the close",
+            Always::OnAbort => "runs on an abort",
+        };
         if let Some(gate) = has(|info| info.gate) {
-            let message = format!("step `{id}` always runs at the close, so it cannot wait for a person");
+            let message = format!("step `{id}` {when}, so it cannot wait for a person");
             problems.add(gate.mark, Diagnostic::error(message));
         }
         if step.irreversible.is_some() {
-            let message = format!("step `{id}` always runs at the close, so it cannot be irreversible");
+            let message = format!("step `{id}` {when}, so it cannot be irreversible");
             problems.add(id.mark, Diagnostic::error(message));
         }
     }

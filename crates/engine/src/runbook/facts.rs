@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::{Placed, Problems, Runbook, Selector, Step};
+use super::{Always, Placed, Problems, Runbook, Selector, Step};
 use crate::action::{ActionSpec, Catalogue};
 use crate::diagnostic::{Diagnostic, in_order};
 use crate::id::{HostName, Target};
@@ -142,8 +142,15 @@ impl<A: ActionSpec> Checker<'_, A> {
 
     /// A fact must come from a step that is certainly done before.
     fn paths(self, graph: &StepGraph) {
-        let pairs: Vec<(usize, usize)> = self.paths.iter().map(|(source, user, ..)| (*source, *user)).collect();
-        for ((source, user, mark, reference), known) in self.paths.iter().zip(graph.paths(&pairs)) {
+        let pairs = self.paths.iter().enumerate().flat_map(|(number, &(source, user, ..))| {
+            self.certain_before(user).into_iter().map(move |last| (number, (source, last)))
+        });
+        let (numbers, pairs): (Vec<usize>, Vec<(usize, usize)>) = pairs.unzip();
+        let mut known = vec![false; self.paths.len()];
+        for (number, found) in numbers.into_iter().zip(graph.paths(&pairs)) {
+            known[number] |= found;
+        }
+        for ((source, user, mark, reference), known) in self.paths.iter().zip(known) {
             if !known {
                 let (source, user) = (&self.runbook.steps[*source].id, &self.runbook.steps[*user].id);
                 let message = format!("`{reference}` is not known yet: nothing makes `{user}` wait for `{source}`");
@@ -151,6 +158,18 @@ impl<A: ActionSpec> Checker<'_, A> {
                 self.problems.add(*mark, Diagnostic::error(message).help(help));
             }
         }
+    }
+
+    /// The steps before whose start all that they need is done when this one starts: itself; on an abort, the steps that
+    /// it takes back, because those have begun and may not be done.
+    fn certain_before(&self, user: usize) -> Vec<usize> {
+        let step = &self.runbook.steps[user];
+        if step.always != Some(Always::OnAbort) {
+            return vec![user];
+        }
+        let needed = step.needs.iter().flat_map(|need| need.steps());
+        let needed = needed.filter_map(|name| self.steps.get(name.as_str()).copied());
+        needed.filter(|&before| self.runbook.steps[before].always.is_none()).collect()
     }
 
     /// Where a reference stands: the first template of the action that has it.

@@ -7,6 +7,7 @@ mod hosts_at_once;
 mod lists;
 mod params;
 mod read;
+mod way_back;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -48,6 +48,10 @@ impl State {
             Event::Probed { instance, attempt, .. } => self.running(instance, *attempt).map(|_| ()),
             Event::ApplyStarted { instance, attempt, .. } => {
                 let (lane, _) = self.running(instance, *attempt)?;
+                let step = self.step_plan(lane);
+                if step.irreversible.is_some() {
+                    self.run.past_the_point.get_or_insert_with(|| self.plan.steps[self.graph.lanes()[lane].step].id.clone());
+                }
                 self.stand(lane, Standing::Attempting(Stage::Applying));
                 Ok(())
             }
@@ -192,6 +196,12 @@ impl State {
         let checks = self.step_plan(lane).done_when.len();
         let ordered = self.lanes[lane].skip.is_some();
         let is_check = self.lanes[lane].position < checks;
+        if !ordered && self.is_void(lane) {
+            let ((why, by), until) = (self.void(lane), self.step_plan(lane).sequence_len());
+            self.skip_until(lane, Skip { until, why, by });
+            self.advance(lane);
+            return Ok(());
+        }
         if !ordered && !is_check {
             return Err(format!("nobody asked to skip `{instance}`"));
         }
@@ -228,6 +238,9 @@ impl State {
     fn decide_gate(&mut self, instance: &InstanceId, answer: &Answer) -> Applied {
         let lane = self.lane(instance)?;
         let step = self.graph.lanes()[lane].step;
+        if !answer.approved && self.run.aborting.is_none() && self.has_something_to_take_back() {
+            self.run.aborting = Some(said(&format!("{} said no", answer.who), &answer.reason));
+        }
         let denied = || {
             let why = if answer.reason.is_empty() { String::new() } else { format!(": {}", answer.reason) };
             Standing::Failed(Failure::permanent(format!("{} said no{why}", answer.who)))
@@ -288,6 +301,7 @@ impl State {
                 Pause::Asked(_) | Pause::Paused(_) => self.run.pause = Pause::Continuing(who.clone()),
                 Pause::Running | Pause::Continuing(_) => {}
             },
+            Command::Abort { .. } if self.cannot_abort().is_some() => {}
             Command::Abort { reason, who } => self.run.aborting = Some(said(who, reason)),
             Command::Approve { step, who, reason } => self.answer(step, true, who, reason),
             Command::Deny { step, who, reason } => self.answer(step, false, who, reason),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::id::{InstanceId, StepId, Target};
-use crate::plan::{Always, NeedPlan, Plan};
+use crate::plan::{NeedPlan, Plan};
 
 /// One target of one step: a sequence of actions that run one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,10 +154,11 @@ impl Graph {
     }
 }
 
-/// Whether an edge counts. Steps that run on close run whatever became of the others; among themselves they keep
-/// their order.
+/// Whether an edge counts. Steps that run on close or on abort run whatever became of the others; among themselves they
+/// keep their order.
 fn binds(plan: &Plan, before: usize, after: usize) -> bool {
-    plan.steps[after].always != Some(Always::OnClose) || plan.steps[before].always == Some(Always::OnClose)
+    let after = plan.steps[after].always;
+    after.is_none() || after == plan.steps[before].always
 }
 
 fn places(plan: &Plan) -> Vec<HashMap<&Target, usize>> {

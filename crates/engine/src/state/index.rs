@@ -1,6 +1,6 @@
 //! Keeps the index of a state right: every change of a lane's standing goes through here.
 
-use super::{Consent, Lane, Standing, State};
+use super::{Consent, Course, Lane, Standing, State};
 
 impl State {
     /// The index of a state in which nothing has happened.
@@ -13,10 +13,7 @@ impl State {
             }
         }
         for step in 0..self.steps.len() {
-            match self.is_on_close(step) {
-                true => self.index.open_closing_steps += 1,
-                false => self.index.open_steps += 1,
-            }
+            *self.open_steps_of(step) += 1;
         }
         for step in 0..self.steps.len() {
             self.complete_if_done(step);
@@ -107,10 +104,7 @@ impl State {
                 continue;
             }
             state.complete = true;
-            match self.is_on_close(step) {
-                true => self.index.open_closing_steps -= 1,
-                false => self.index.open_steps -= 1,
-            }
+            *self.open_steps_of(step) -= 1;
             let (steps, lanes) = graph.step_frees(step);
             for &freed in steps {
                 self.steps[freed].waits -= 1;
@@ -120,6 +114,14 @@ impl State {
             for &freed in lanes {
                 self.free_lane(freed);
             }
+        }
+    }
+
+    fn open_steps_of(&mut self, step: usize) -> &mut usize {
+        match self.course_of(step) {
+            Course::Forward => &mut self.index.open_steps,
+            Course::Back => &mut self.index.open_back_steps,
+            Course::Closing => &mut self.index.open_closing_steps,
         }
     }
 
@@ -153,11 +155,11 @@ impl State {
             }
             Standing::Attempting(_) => {
                 self.index.attempting.remove(&lane);
-                self.index.closing_attempts -= usize::from(self.is_on_close(step));
+                self.index.always_attempts -= usize::from(self.plan.steps[step].always.is_some());
             }
             Standing::Interrupted(_) => {
                 self.index.interrupted.remove(&lane);
-                self.index.closing_attempts -= usize::from(self.is_on_close(step));
+                self.index.always_attempts -= usize::from(self.plan.steps[step].always.is_some());
             }
             Standing::Tripped(_) => {
                 self.index.tripped.remove(&lane);
@@ -191,11 +193,11 @@ impl State {
             Standing::Waiting | Standing::Done => {}
             Standing::Attempting(_) => {
                 self.index.attempting.insert(lane);
-                self.index.closing_attempts += usize::from(self.is_on_close(step));
+                self.index.always_attempts += usize::from(self.plan.steps[step].always.is_some());
             }
             Standing::Interrupted(_) => {
                 self.index.interrupted.insert(lane);
-                self.index.closing_attempts += usize::from(self.is_on_close(step));
+                self.index.always_attempts += usize::from(self.plan.steps[step].always.is_some());
             }
             Standing::Tripped(_) => {
                 self.index.tripped.insert(lane);

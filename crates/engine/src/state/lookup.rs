@@ -92,13 +92,14 @@ impl State {
         }
     }
 
-    /// What has failed and is not tried again by itself.
+    /// What has failed and is not tried again by itself; when the run is given up, on its way back and out.
     pub fn failures(&self) -> Vec<(InstanceId, Failure)> {
         let failure = |&lane: &usize| match &self.lanes[lane].standing {
             Standing::Failed(failure) => Some((self.current(lane).clone(), failure.clone())),
             _ => None,
         };
-        self.index.failed.iter().filter_map(failure).collect()
+        let counts = |lane: &&usize| self.run.aborting.is_none() || self.step_plan(**lane).always.is_some();
+        self.index.failed.iter().filter(counts).filter_map(failure).collect()
     }
 
     /// What is being attempted, with the attempt's number.
@@ -190,6 +191,9 @@ impl State {
     pub fn skippable(&self, name: &str) -> Result<Vec<usize>, String> {
         let lanes = self.named(name)?;
         if let Some(step) = lanes.first().map(|&lane| self.step_plan(lane)) {
+            if step.takes_back() && self.course() != super::Course::Back {
+                return Err(format!("`{}` runs only when the run is aborted", step.id));
+            }
             if step.safety {
                 return Err(format!("`{}` keeps the cluster safe and cannot be skipped", step.id));
             }

@@ -2,25 +2,34 @@
 
 use async_trait::async_trait;
 use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
+use rke2flow_engine::value::{FactSpec, Facts, ValueType};
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, World, info, unless_missing};
+use crate::actions::{Goal, World, info};
 use crate::command::Change;
 
-/// Goal: a reboot of the host does not bring its node back.
+/// Goal: a reboot of the host does not bring its node back. The fact `installed` is the version on its disk, to which an
+/// abort goes back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HoldUnit {}
 
 #[async_trait]
 impl Goal for HoldUnit {
-    const INFO: ActionInfo = info("HoldUnit", "a reboot of the host does not bring its node back", Place::Host, 2);
+    const INFO: ActionInfo = ActionInfo {
+        facts: &[FactSpec { name: "installed", kind: ValueType::Text }],
+        ..info("HoldUnit", "a reboot of the host does not bring its node back", Place::Host, 2)
+    };
 
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
         let survey = world.survey(context).await?;
         let parts = [(survey.hold, "the hold file is missing"), (survey.hold_drop_in, "the hold's drop-in is missing")];
-        let missing = parts.iter().filter(|(there, _)| !there).map(|(_, missing)| (*missing).to_owned());
-        Ok(unless_missing(missing.collect()))
+        let missing: Vec<String> =
+            parts.iter().filter(|(there, _)| !there).map(|(_, missing)| (*missing).to_owned()).collect();
+        if !missing.is_empty() {
+            return Ok(Probe::pending(missing.join("; ")));
+        }
+        Ok(Probe::Satisfied(Facts::from([("installed".to_owned(), survey.installed.into())])))
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {

@@ -13,8 +13,8 @@ use crate::kinds::Lease;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeReady {
-    /// Its lease must be renewed after this moment of a server's clock, RFC 3339, and after its unit was started; empty:
-    /// within the last minute.
+    /// Its lease must be renewed after its unit was started, within the last minute, and after this moment of a server's
+    /// clock, RFC 3339, if it is not empty.
     #[serde(default)]
     pub newer_than: Param<String>,
 }
@@ -29,9 +29,10 @@ impl Goal for NodeReady {
         let own = world.hosts().survey(host).await?;
         // A lease carries the node's own clock: what it is compared with must be told by that clock as well.
         let mut since = stamp(own.epoch - LEASE_FRESH.as_secs() as i64);
+        since = since.max(stamp(own.unit_active_since));
         if let Some(newer_than) = moment(&self.newer_than)? {
             let ahead = own.epoch - server_epoch(world).await?;
-            since = since.max(stamp(own.unit_active_since)).max(stamp(newer_than.as_second() + ahead));
+            since = since.max(stamp(newer_than.as_second() + ahead));
         }
         let (node, lease) = world.node(host).await?;
         let Some(node) = node else { return Ok(Probe::pending("the API has no such node")) };

@@ -226,8 +226,21 @@ impl World {
                 if host.disk.reset.as_ref().is_some_and(|reset| ours(reset) && reset.started_since) {
                     return Err("the node was started after the reset of this run".to_owned());
                 }
+                let was_reset = host.disk.reset.as_ref().is_some_and(ours);
+                if was_reset && host.service.state != UnitState::Inactive {
+                    return Err(format!("{} is {}", self.paths.unit(host.role), host.service.state.as_str()));
+                }
                 let moved = parts.iter().any(|part| host.disk.aside.contains_key(&self.paths.aside(*part, &order.run)));
-                return if moved { self.refuse_while_alive(name) } else { DONE };
+                return if moved && !was_reset { self.refuse_while_alive(name) } else { DONE };
+            }
+            "stop-reset" => {
+                if self.host(name).disk.reset.as_ref().is_some_and(ours) {
+                    self.stop_resets(name);
+                    if self.host(name).pods.is_some() {
+                        self.kill_all(name, Cause::Kill);
+                    }
+                }
+                return DONE;
             }
             "forget-reset" | "clear-reset-flag" => {
                 let disk = &mut self.host_mut(name).disk;

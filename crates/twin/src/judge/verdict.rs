@@ -29,7 +29,8 @@ impl World {
             Origin::Reset { at, taken, .. } => Some((*taken, *at)),
             _ => None,
         };
-        self.planes.iter().filter_map(|plane| window(&plane.origin)).collect()
+        let in_force = |plane: &usize| self.is_in_force(*plane);
+        (0..self.planes.len()).filter(in_force).filter_map(|plane| window(&self.planes[plane].origin)).collect()
     }
 
     fn judge_writes(&self, found: &mut Vec<Violation>) {

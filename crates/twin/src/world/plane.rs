@@ -158,6 +158,13 @@ impl World {
 
     /// The newest control plane that a reset made.
     pub(crate) fn newest_reset(&self) -> Option<usize> {
-        self.planes.iter().rposition(|plane| matches!(plane.origin, Origin::Reset { .. }))
+        let is_reset = |plane: &usize| matches!(self.planes[*plane].origin, Origin::Reset { .. });
+        (0..self.planes.len()).rev().filter(is_reset).find(|plane| self.is_in_force(*plane))
+    }
+
+    /// Whether a control plane counts: one that a reset made, that never started and that was put away, does not.
+    pub(crate) fn is_in_force(&self, plane: usize) -> bool {
+        let in_place = self.hosts.values().any(|host| host.data_plane() == Some(plane));
+        in_place || self.planes[plane].started.is_some() || self.planes[plane].api_since.is_some()
     }
 }

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use rke2flow_engine::action::{Claim, Failure};
 use rke2flow_engine::clock::Clock;
 use rke2flow_engine::cluster::Cluster;
-use rke2flow_engine::id::RunId;
+use rke2flow_engine::id::{HostName, RunId};
 use rke2flow_engine::inbox::Inbox;
 use rke2flow_engine::journal::{CrashPoint, MemoryDisk, MemoryJournal};
 use rke2flow_engine::plan::{self, Plan, Request};
@@ -22,8 +22,8 @@ use rke2flow_engine::source::SourceText;
 use rke2flow_steps::catalogue::{AnyAction, StepsCatalogue};
 use rke2flow_steps::host::{self, Hosts, Takeover};
 use rke2flow_twin::inprocess::{Effect, Fate, Side, access_with, cluster};
-use rke2flow_twin::{Twin, TwinSpec};
-use serde_json::Value;
+use rke2flow_twin::{KubeHttp, Twin, TwinSpec};
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 /// Where the engine is stopped.
@@ -49,6 +49,13 @@ pub struct Rehearsal {
     pub effects: Arc<AtomicU64>,
 }
 
+impl Rehearsal {
+    /// Whether its plan was written down.
+    pub fn begun(&self) -> bool {
+        Run::resume(Box::new(MemoryJournal::open(self.disk.clone()))).is_ok()
+    }
+}
+
 impl Rehearsed {
     /// A twin; the cluster file wants this version.
     pub fn new(spec: TwinSpec, version: &str) -> Self {
@@ -61,6 +68,30 @@ impl Rehearsed {
     pub async fn at_rest(&self) -> Value {
         self.twin.clock().sleep(Duration::from_secs(60)).await;
         self.twin.fingerprint()
+    }
+
+    /// The application writes an object of this name.
+    pub fn write(&self, name: &str) {
+        let collection = "/api/v1/namespaces/default/configmaps";
+        let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}});
+        assert_eq!(self.kube("POST", collection, body.to_string()), 201);
+    }
+
+    /// Whether the object of this name is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.kube("GET", &format!("/api/v1/namespaces/default/configmaps/{name}"), String::new()) == 200
+    }
+
+    fn kube(&self, method: &str, path: &str, body: String) -> u16 {
+        let request = KubeHttp {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: String::new(),
+            content_type: "application/json".to_owned(),
+            body: body.into_bytes(),
+            user: "system:admin".to_owned(),
+        };
+        self.twin.kube_now(&HostName::new("server-0").unwrap(), &request).status
     }
 
     /// Begins a run of this runbook and drives it until its end or until it is stopped.
@@ -93,12 +124,26 @@ impl Rehearsed {
 
     /// Gives a run up: takes down what it has.
     pub async fn abort(&self, rehearsal: &Rehearsal) -> Result<Outcome, EngineError> {
+        self.abort_until(rehearsal, None).await.unwrap()
+    }
+
+    /// The same, until it is stopped. Effects are counted anew.
+    pub async fn abort_until(
+        &self,
+        rehearsal: &Rehearsal,
+        stop: Option<Stop>,
+    ) -> Option<Result<Outcome, EngineError>> {
         let directory = tempfile::tempdir().unwrap();
         let inbox = Inbox::at(directory.path());
         let command = Command::Abort { reason: "given up".to_owned(), who: "test@host".to_owned() };
         inbox.send(&command, jiff::Timestamp::UNIX_EPOCH).unwrap();
-        let run = Run::resume(Box::new(MemoryJournal::open(rehearsal.disk.clone()))).unwrap();
-        self.drive(run, rehearsal, None, Some(inbox)).await.unwrap()
+        let journal = match stop {
+            Some(Stop::Record(point)) => MemoryJournal::open(rehearsal.disk.clone()).crash_at(point),
+            _ => MemoryJournal::open(rehearsal.disk.clone()),
+        };
+        rehearsal.effects.store(0, Ordering::Relaxed);
+        let run = Run::resume(Box::new(journal)).unwrap();
+        self.drive(run, rehearsal, stop, Some(inbox)).await
     }
 
     async fn drive(

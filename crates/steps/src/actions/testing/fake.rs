@@ -51,6 +51,11 @@ pub struct State {
 }
 
 impl State {
+    /// The revision that a list tells.
+    pub fn revision(&self) -> String {
+        self.next_uid.to_string()
+    }
+
     /// Puts an object at its path, as a new version.
     pub fn put(&mut self, path: &str, mut body: Value) {
         self.next_uid += 1;
@@ -201,7 +206,7 @@ impl FakeHost {
                 survey.server_override = String::new();
             }
             Change::Script { script } => remember(&mut self.marks, script),
-            Change::MoveBack { .. } => panic!("no action asks for this"),
+            Change::MoveBack { .. } => move_back(survey, &order.run),
         }
     }
 }
@@ -239,6 +244,12 @@ fn move_aside(survey: &mut Survey, paths: &HostPaths, part: NodePart, run: &RunI
         NodePart::Cred => survey.cred = false,
         NodePart::ShippedCharts => survey.shipped_charts = 0,
     }
+}
+
+fn move_back(survey: &mut Survey, run: &RunId) {
+    survey.aside.retain(|name| !name.ends_with(&format!("-rke2flow-{run}")));
+    (survey.etcd_name, survey.etcd_member, survey.tls, survey.cred, survey.shipped_charts) = (true, true, true, true, 8);
+    (survey.reset, survey.reset_flag) = (None, false);
 }
 
 /// A sound file.

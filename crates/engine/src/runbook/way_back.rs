@@ -1,0 +1,33 @@
+//! What can be wrong with the steps that only an abort runs.
+
+use super::check::Names;
+use super::{Always, Problems, Runbook, Step};
+use crate::diagnostic::Diagnostic;
+
+/// Checks that each step on abort says what it takes back, that nothing waits for one in vain, and that their phases
+/// are their own, so that a phase ends when its own steps are done.
+pub(super) fn check<A>(runbook: &Runbook<A>, names: &Names<'_>, problems: &mut Problems) {
+    let takes_back = |step: &Step<A>| step.always == Some(Always::OnAbort);
+    for step in &runbook.steps {
+        let needed = step.needs.iter().flat_map(|need| need.steps());
+        let needed: Vec<_> = needed.filter_map(|name| Some((name, names.steps.get(name.as_str())?))).collect();
+        let forward = needed.iter().any(|(_, index)| runbook.steps[**index].always.is_none());
+        if takes_back(step) && !forward {
+            let message = format!("step `{}` runs on an abort, and does not say what it takes back", step.id);
+            let help = "name in `needs` the steps that it undoes: it runs where they have begun";
+            problems.add(step.id.mark, Diagnostic::error(message).help(help));
+        }
+        for (name, index) in needed {
+            let before = &runbook.steps[*index];
+            if takes_back(before) && !takes_back(step) {
+                let message = format!("step `{}` waits for `{name}`, which runs only on an abort", step.id);
+                problems.add(name.mark, Diagnostic::error(message));
+            }
+        }
+        let mixed = runbook.steps.iter().find(|other| *other.phase == *step.phase && !takes_back(other));
+        if let Some(other) = mixed.filter(|_| takes_back(step)) {
+            let message = format!("phase `{}` has step `{}`, which runs on an abort, and `{}`, which does not", step.phase, step.id, other.id);
+            problems.add(step.phase.mark, Diagnostic::error(message).help("give what runs on an abort a phase of its own"));
+        }
+    }
+}
