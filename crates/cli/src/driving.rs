@@ -98,7 +98,7 @@ impl Driving<'_> {
 
     fn ending(&self, runs: &Runs, id: &RunId, outcome: Result<RunOutcome, EngineError>) -> Outcome {
         let resume = runs.again(&format!("resume {id}"));
-        let outcome = outcome.map_err(|error| engine_problem(&error, id).next(resume.clone()))?;
+        let outcome = outcome.map_err(|error| engine_problem(&error, id, &resume))?;
         if !matches!(outcome, RunOutcome::Paused { .. } | RunOutcome::WaitingAtGate { .. }) {
             eprintln!("{}", phases::table(&runs.see(id)?.report()?, Colour::of_stderr()));
         }
@@ -112,10 +112,7 @@ impl Driving<'_> {
                 let next = next.map(|(_, failure)| format!("{}\n", failure.next)).unwrap_or_default();
                 Err(Problem::new(exit_of(&classes), format!("run {id} stopped: {} failed", instances.len()))
                     .observed(told.join("\n"))
-                    .next(format!(
-                        "{next}{resume}   (after the cause is gone)\n{}",
-                        runs.again(&format!("abort {id}"))
-                    )))
+                    .next(format!("{next}{resume}   (after the cause is gone){}", self.way_out(runs, id)?)))
             }
             RunOutcome::Stopped { going_on } => {
                 let told = going_on.iter().map(|work| match &work.unit {
@@ -124,7 +121,7 @@ impl Driving<'_> {
                 });
                 Err(Problem::new(Exit::Stopped, format!("run {id} was stopped and can be resumed"))
                     .observed(told.collect::<Vec<_>>().join("\n"))
-                    .next(resume))
+                    .next(format!("{resume}{}", self.way_out(runs, id)?)))
             }
             RunOutcome::WaitingAtGate { gates } => {
                 let told = gates.iter().map(|gate| format!("{}: {}", gate.step, gate.show));
@@ -134,10 +131,21 @@ impl Driving<'_> {
                     .observed(told.collect::<Vec<_>>().join("\n"))
                     .next(format!("{}\n{resume}", approve.join("\n"))))
             }
-            RunOutcome::Paused { why } => Err(Problem::new(Exit::Stopped, format!("run {id} is paused"))
-                .observed(why)
-                .next(format!("{}\n{resume}", runs.again(&format!("continue {id}"))))),
+            RunOutcome::Paused { why } => {
+                Err(Problem::new(Exit::Stopped, format!("run {id} is paused")).observed(why).next(resume))
+            }
         }
+    }
+
+    /// The line that says how the run can be given up, and what that does; none when it cannot or is already.
+    fn way_out(&self, runs: &Runs, id: &RunId) -> Result<String, Problem> {
+        let seen = runs.see(id)?;
+        let state = &seen.replayed.state;
+        if state.aborting().is_some() || state.cannot_abort().is_some() {
+            return Ok(String::new());
+        }
+        let what = if state.has_something_to_take_back() { "   (puts the state before the run back)" } else { "" };
+        Ok(format!("\n{}{what}", runs.again(&format!("abort {id}"))))
     }
 
     fn closed(&self, runs: &Runs, id: &RunId, verdict: &Verdict) -> Outcome {
@@ -155,8 +163,16 @@ impl Driving<'_> {
                 Ok(if strict { Exit::OverBudget } else { Exit::Done })
             }
             Verdict::Aborted => {
-                let left = held_lines(&runs.see(id)?.records);
-                if left.is_empty() {
+                let seen = runs.see(id)?;
+                let left = held_lines(&seen.records);
+                let went_back = seen.replayed.state.went_back();
+                if left.is_empty() && went_back {
+                    eprintln!(
+                        "run {id} was aborted and the state before it is back: every server votes in etcd again with the \
+                         data that it had, on the version that it ran; nothing was restored, no write was lost\nnext: {}\n{report}",
+                        runs.again("run health")
+                    );
+                } else if left.is_empty() {
                     eprintln!("run {id} was aborted; what it had on hosts was taken down\nnext: {report}");
                 } else {
                     let next = format!("{}\n{report}", runs.again("run rollback"));
@@ -191,7 +207,7 @@ fn exit_of(classes: &[FailureClass]) -> Exit {
     }
 }
 
-fn engine_problem(error: &EngineError, id: &RunId) -> Problem {
+fn engine_problem(error: &EngineError, id: &RunId, again: &str) -> Problem {
     let exit = match error {
         EngineError::Claim(ClaimError::HeldBy { .. }) => Exit::Held,
         EngineError::Claim(ClaimError::Failed(_))
@@ -199,7 +215,13 @@ fn engine_problem(error: &EngineError, id: &RunId) -> Problem {
         | EngineError::UnknownAction { .. } => Exit::Refused,
         EngineError::Journal(_) | EngineError::State(_) | EngineError::Stuck { .. } => Exit::Failed,
     };
-    Problem::new(exit, format!("run {id} cannot go on")).observed(error)
+    let problem = Problem::new(exit, format!("run {id} cannot go on")).observed(error);
+    match error {
+        EngineError::Claim(ClaimError::HeldBy { holder, .. }) => problem.next(format!(
+            "{again}   (when {holder} is done)\n{again} --takeover   (when {holder} will not go on, for certain)"
+        )),
+        _ => problem.next(again),
+    }
 }
 
 /// Why a run could not be created or opened, in three parts.

@@ -77,7 +77,8 @@ pub async fn probe(plan: &Plan, catalogue: &dyn Catalogue) -> Vec<Finding> {
     let mut facts: HashMap<(usize, usize), Facts> = HashMap::new();
     let mut findings = Vec::new();
     for wave in 0..=waves.iter().copied().max().unwrap_or(0) {
-        let steps = (0..plan.steps.len()).filter(|&step| waves[step] == wave);
+        // What only an abort would do is no part of what a run would do.
+        let steps = (0..plan.steps.len()).filter(|&step| waves[step] == wave && !plan.steps[step].takes_back());
         let lanes: Vec<(usize, usize)> =
             steps.flat_map(|step| (0..plan.steps[step].targets.len()).map(move |target| (step, target))).collect();
         let known = &facts;

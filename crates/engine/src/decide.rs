@@ -74,6 +74,9 @@ pub fn decide(plan: &Plan, state: &State, now: Timestamp) -> Vec<Decision> {
     }
     let mut work = Work { plan, state, decisions: Vec::new(), asked: Vec::new() };
     work.take_up();
+    if state.is_fenced() {
+        return work.decisions;
+    }
     work.go_on();
     work.retry(now);
     work.start();

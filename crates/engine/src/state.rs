@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::action::Failure;
+use crate::action::{Failure, FailureClass};
 use crate::id::{InstanceId, StepId, Target};
 use crate::plan::{OnFailure, Plan, StepPlan};
 use crate::record::{Cause, Verdict};
@@ -240,6 +240,17 @@ impl State {
     /// Whether a failure holds what has not begun.
     pub(crate) fn holds(&self) -> bool {
         self.plan.on_failure == OnFailure::Hold && !self.index.failed.is_empty()
+    }
+
+    /// Whether the hosts have refused this engine: another one acts on the cluster.
+    pub(crate) fn is_fenced(&self) -> bool {
+        let fenced = |lane: &usize| matches!(&self.lanes[*lane].standing, Standing::Failed(failure) if failure.class == FailureClass::Fenced);
+        self.index.failed.iter().any(fenced)
+    }
+
+    /// Whether a failure holds only what depends on it.
+    pub(crate) fn goes_on_after_failures(&self) -> bool {
+        !self.holds() && !self.is_fenced()
     }
 
     /// The current instance of a lane.

@@ -117,9 +117,7 @@ async fn extent() -> (Extent, Value) {
     let before = rehearsed.at_rest().await;
     let run = roll_back(&rehearsed, None).await;
     let records = run.disk.records();
-    let starts = |event: &Event| {
-        matches!(event, Event::ApplyStarted { instance, .. } if instance.as_str().starts_with("start-0/"))
-    };
+    let starts = |event: &Event| matches!(event, Event::ApplyStarted { instance, .. } if instance.as_str().starts_with("start-0/"));
     let records = records.iter().position(|record| starts(&record.event)).unwrap() as u64;
     let rehearsed = upgraded().await;
     let run = roll_back(&rehearsed, Some(Stop::Record(CrashPoint::Before(records)))).await;

@@ -82,6 +82,7 @@ fn steps_table(seen: &Seen) -> String {
         let progress = state.progress(index);
         let word = match () {
             () if step.left_out.is_some() => "left out",
+            () if step.takes_back() && state.aborting().is_none() => "on abort",
             () if progress.targets == 0 => "nothing to do",
             () if progress.failed > 0 => "failed",
             () if progress.done == progress.targets => "done",

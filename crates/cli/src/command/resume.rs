@@ -45,6 +45,14 @@ pub fn abort(global: &Global, args: &AbortArgs) -> Outcome {
         eprintln!("run {id} has {} already: there is nothing to abort", seen.stands().word());
         return Ok(Exit::Done);
     }
+    if let Some(why) = seen.replayed.state.cannot_abort() {
+        let next = format!(
+            "{}\n{}   (restores the recovery point anew)",
+            runs.again(&format!("resume {id}")),
+            runs.again("run rollback")
+        );
+        return Err(Problem::new(Exit::Refused, format!("run {id} cannot be aborted")).observed(why).next(next));
+    }
     let command = Command::Abort { reason: args.ask.reason.clone(), who: place::who() };
     Inbox::at(seen.directory.inbox())
         .send(&command, Timestamp::now())
@@ -92,6 +100,7 @@ fn cluster_of(replayed: &Replayed) -> Result<Cluster, Problem> {
 
 fn done(replayed: &Replayed) -> String {
     let (state, plan) = (&replayed.state, &replayed.plan);
-    let done = (0..plan.steps.len()).filter(|&step| state.progress(step).done == state.progress(step).targets).count();
-    format!("{done} of {} steps", plan.steps.len())
+    let counted: Vec<usize> = (0..plan.steps.len()).filter(|&step| !plan.steps[step].takes_back()).collect();
+    let done = counted.iter().filter(|&&step| state.progress(step).done == state.progress(step).targets).count();
+    format!("{done} of {} steps", counted.len())
 }

@@ -72,7 +72,7 @@ fn next(runs: &Runs, seen: &Seen) -> Vec<String> {
     let rest: Vec<String> = match seen.stands() {
         Stands::Closed(_) => vec![format!("report {id}")],
         Stands::Running => vec![format!("watch {id}")],
-        Stands::Paused => vec![format!("continue {id}"), format!("resume {id}")],
+        Stands::Paused => vec![format!("resume {id}")],
         Stands::Failed | Stands::AtGate | Stands::Interrupted => vec![format!("resume {id}"), format!("abort {id}")],
     };
     approve.chain(rest.iter().map(|rest| runs.again(rest))).collect()

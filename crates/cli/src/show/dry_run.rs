@@ -58,6 +58,7 @@ fn write_step(out: &mut String, plan: &Plan, step: usize, findings: &[Finding], 
     let note = match (&planned.left_out, &planned.irreversible) {
         (Some(why), _) => format!(" (left out: {why})"),
         (None, Some(why)) => format!(" (cannot be undone: {why})"),
+        (None, None) if planned.takes_back() => " (only when the run is aborted)".to_owned(),
         (None, None) if planned.targets.is_empty() => " (no hosts)".to_owned(),
         (None, None) => String::new(),
     };

@@ -131,7 +131,8 @@ impl Attempt {
         if self.stage == Stage::Looking {
             let (go, durable) = oneshot::channel();
             self.say(Said::Applying { go }).await;
-            let gone = |_| Failure::transient("the engine stopped, or the run was given up, before the change was begun");
+            let gone =
+                |_| Failure::transient("the engine stopped, or the run was given up, before the change was begun");
             durable.await.map_err(gone)?;
         }
         "the change has begun and has not ended".clone_into(seen);

@@ -43,7 +43,11 @@ pub(super) async fn drive(engine: Engine) -> Result<Outcome, EngineError> {
         return Ok(Outcome::Closed(verdict.clone()));
     }
     check_revisions(&engine)?;
-    let claim = within(&engine.clock, engine.claims.acquire(&engine.run.replayed.id)).await?;
+    let acquire = within(&engine.clock, engine.claims.acquire(&engine.run.replayed.id));
+    let Some(claim) = unless_stopped(engine.stop.clone(), Stop::Run, acquire).await else {
+        return Ok(Outcome::Stopped { going_on: Vec::new() });
+    };
+    let claim = claim?;
     let mut drive = Drive::new(engine, claim);
     drive.take_up()?;
     drive.run().await
@@ -183,7 +187,11 @@ impl Drive {
                     Decision::Record(event) => self.ledger.record(*event)?,
                     Decision::Begin { lane } | Decision::TakeUp { lane } => self.begin(lane)?,
                     Decision::AskConsent { lane, show } => self.open_gate(lane, show)?,
-                    Decision::Close { verdict, why } => self.close(verdict, why).await?,
+                    Decision::Close { verdict, why } => {
+                        if !self.close(verdict, why).await? {
+                            return Ok(());
+                        }
+                    }
                 }
             }
         }
@@ -213,11 +221,16 @@ impl Drive {
         Ok(())
     }
 
-    async fn close(&mut self, verdict: Verdict, why: String) -> Result<(), EngineError> {
+    /// Whether it is closed: a person may stop waiting for the hosts that are told.
+    async fn close(&mut self, verdict: Verdict, why: String) -> Result<bool, EngineError> {
         self.ledger.acknowledge()?;
-        within(&self.clock, self.claims.release(&self.claim)).await?;
+        let heard = *self.stop.borrow();
+        let release = within(&self.clock, self.claims.release(&self.claim));
+        let Some(released) = unless_stopped(self.stop.clone(), heard, release).await else { return Ok(false) };
+        released?;
         self.ledger.record(Event::RunClosed { verdict, why })?;
-        self.ledger.acknowledge()
+        self.ledger.acknowledge()?;
+        Ok(true)
     }
 
     /// How driving ends now, if it does.
@@ -239,12 +252,13 @@ impl Drive {
         if decide::next_due(state).is_some_and(|at| at > self.decided_at) {
             return None;
         }
-        let instances = state.failures();
-        if !instances.is_empty() {
+        let (instances, gates) = (state.failures(), state.open_gates());
+        let asking = !gates.is_empty() && self.prompts.is_asking();
+        // What does not depend on a failure may go on once a person has answered.
+        if !instances.is_empty() && !(asking && state.goes_on_after_failures()) {
             return Some(Outcome::Failed { instances });
         }
-        let gates = state.open_gates();
-        if !gates.is_empty() && self.prompts.is_asking() {
+        if asking {
             return None;
         }
         Some(Outcome::WaitingAtGate { gates })
@@ -328,6 +342,24 @@ impl Drive {
         });
         let look = self.inbox.is_some().then_some(self.look_at);
         [due, look, self.flush_at].into_iter().flatten().min()
+    }
+}
+
+/// Waits for the claim, but no longer than until a person asks for more than had been asked `before`.
+async fn unless_stopped<T>(
+    mut stop: watch::Receiver<Stop>,
+    before: Stop,
+    claiming: impl Future<Output = T>,
+) -> Option<T> {
+    let asked = async {
+        if stop.wait_for(|stop| *stop > before).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = asked => None,
+        claimed = claiming => Some(claimed),
     }
 }
 

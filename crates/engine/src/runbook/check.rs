@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::{budgets, way_back};
 use super::{
-    ACTIONS_PER_STEP_MAX, ATTEMPTS_MAX, Always, BACKOFF_MAX, Condition, FORMAT, HostsAtOnce, Need, PHASES_MAX, ParamSpec,
-    PhaseClock, Placed, Problems, Runbook, Selector, Step, TIMEOUT_MAX,
+    ACTIONS_PER_STEP_MAX, ATTEMPTS_MAX, Always, BACKOFF_MAX, Condition, FORMAT, HostsAtOnce, Need, PHASES_MAX,
+    ParamSpec, PhaseClock, Placed, Problems, Runbook, Selector, Step, TIMEOUT_MAX,
 };
+use super::{budgets, way_back};
 use crate::action::{ActionInfo, ActionSpec, Catalogue, Place};
 use crate::diagnostic::{Diagnostic, in_order};
 use crate::duration::Span;

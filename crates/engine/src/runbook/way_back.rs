@@ -26,8 +26,12 @@ pub(super) fn check<A>(runbook: &Runbook<A>, names: &Names<'_>, problems: &mut P
         }
         let mixed = runbook.steps.iter().find(|other| *other.phase == *step.phase && !takes_back(other));
         if let Some(other) = mixed.filter(|_| takes_back(step)) {
-            let message = format!("phase `{}` has step `{}`, which runs on an abort, and `{}`, which does not", step.phase, step.id, other.id);
-            problems.add(step.phase.mark, Diagnostic::error(message).help("give what runs on an abort a phase of its own"));
+            let message = format!(
+                "phase `{}` has step `{}`, which runs on an abort, and `{}`, which does not",
+                step.phase, step.id, other.id
+            );
+            problems
+                .add(step.phase.mark, Diagnostic::error(message).help("give what runs on an abort a phase of its own"));
         }
     }
 }

@@ -50,7 +50,9 @@ impl State {
                 let (lane, _) = self.running(instance, *attempt)?;
                 let step = self.step_plan(lane);
                 if step.irreversible.is_some() {
-                    self.run.past_the_point.get_or_insert_with(|| self.plan.steps[self.graph.lanes()[lane].step].id.clone());
+                    self.run
+                        .past_the_point
+                        .get_or_insert_with(|| self.plan.steps[self.graph.lanes()[lane].step].id.clone());
                 }
                 self.stand(lane, Standing::Attempting(Stage::Applying));
                 Ok(())
@@ -155,6 +157,8 @@ impl State {
                 why: format!("waived: {}", waiver.reason),
                 by: Cause::Person(waiver.who.clone()),
             }),
+            // An engine that the hosts refuse must stop, whatever the step is worth.
+            (None, Some(_)) if failure.class == FailureClass::Fenced => None,
             (None, Some(_)) => {
                 Some(Skip { until: length, why: format!("best effort: {}", failure.what), by: Cause::Engine })
             }

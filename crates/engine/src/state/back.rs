@@ -52,6 +52,13 @@ impl State {
         self.run.past_the_point.is_none() && (0..self.lanes.len()).any(|lane| takes_back(&lane))
     }
 
+    /// Whether the run has put back what it had changed: the servers and everything else on its way back is done, and
+    /// something of it was not void.
+    pub fn went_back(&self) -> bool {
+        let way_back = |phase: &usize| self.plan.is_way_back(*phase) && self.phases[*phase].entered;
+        self.index.open_back_steps == 0 && (0..self.phases.len()).any(|phase| way_back(&phase))
+    }
+
     /// Whether a lane on the way back has nothing to take back: something that it needs was never begun there.
     pub(crate) fn is_void(&self, lane: usize) -> bool {
         let (step, target) = (self.step_plan(lane), self.target(lane));

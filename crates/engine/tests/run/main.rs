@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod attempts;
+mod back;
 mod closing;
 mod commands;
 mod crash;

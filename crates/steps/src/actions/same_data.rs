@@ -20,7 +20,12 @@ pub struct SameData {
 impl Goal for SameData {
     const INFO: ActionInfo = ActionInfo {
         changes: false,
-        ..info("SameData", "the cluster serves the data that it had, and none that a restore has brought", Place::Operator, 5)
+        ..info(
+            "SameData",
+            "the cluster serves the data that it had, and none that a restore has brought",
+            Place::Operator,
+            5,
+        )
     };
 
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {

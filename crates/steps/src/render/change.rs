@@ -118,7 +118,10 @@ fn values(sheet: &mut Sheet, envelope: &Envelope, order: &Order) {
         Change::MoveAside { parts } | Change::MoveBack { parts } => {
             let words: Vec<&str> = parts.iter().map(|part| part_word(*part)).collect();
             aside_values(sheet, paths, order);
-            sheet.set("parts", &words.join(" ")).set("kill_seconds", &KILL_SECONDS.to_string());
+            sheet.set("parts", &words.join(" "));
+            if matches!(order.change, Change::MoveBack { .. }) {
+                sheet.set("kill_seconds", &KILL_SECONDS.to_string());
+            }
         }
         Change::PointAt { server } => {
             // A JSON text is a YAML text.

@@ -128,11 +128,7 @@ impl Rehearsed {
     }
 
     /// The same, until it is stopped. Effects are counted anew.
-    pub async fn abort_until(
-        &self,
-        rehearsal: &Rehearsal,
-        stop: Option<Stop>,
-    ) -> Option<Result<Outcome, EngineError>> {
+    pub async fn abort_until(&self, rehearsal: &Rehearsal, stop: Option<Stop>) -> Option<Result<Outcome, EngineError>> {
         let directory = tempfile::tempdir().unwrap();
         let inbox = Inbox::at(directory.path());
         let command = Command::Abort { reason: "given up".to_owned(), who: "test@host".to_owned() };

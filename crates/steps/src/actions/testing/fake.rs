@@ -248,7 +248,8 @@ fn move_aside(survey: &mut Survey, paths: &HostPaths, part: NodePart, run: &RunI
 
 fn move_back(survey: &mut Survey, run: &RunId) {
     survey.aside.retain(|name| !name.ends_with(&format!("-rke2flow-{run}")));
-    (survey.etcd_name, survey.etcd_member, survey.tls, survey.cred, survey.shipped_charts) = (true, true, true, true, 8);
+    (survey.etcd_name, survey.etcd_member, survey.tls, survey.cred, survey.shipped_charts) =
+        (true, true, true, true, 8);
     (survey.reset, survey.reset_flag) = (None, false);
 }
 

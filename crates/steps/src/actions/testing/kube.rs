@@ -20,7 +20,10 @@ impl KubeApi for Fake {
             KubeVerb::Get if request.path.contains('?') => {
                 let items: Vec<&Value> =
                     state.objects.iter().filter(|(at, _)| is_in(at, path)).map(|(_, body)| body).collect();
-                Ok(KubeResponse { status: 200, body: json!({ "items": items, "metadata": { "resourceVersion": state.revision() } }) })
+                Ok(KubeResponse {
+                    status: 200,
+                    body: json!({ "items": items, "metadata": { "resourceVersion": state.revision() } }),
+                })
             }
             KubeVerb::Get => match state.objects.get(path) {
                 Some(body) => Ok(KubeResponse { status: 200, body: body.clone() }),
