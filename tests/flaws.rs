@@ -70,7 +70,12 @@ fn every_test_that_an_edit_names_is_there_and_in_the_table() {
         let test = edit.test.split([' ', ':']).next_back().unwrap();
         let row = rows.iter().find(|(number, _)| *number == edit.flaw);
         let row = &row.unwrap_or_else(|| panic!("{}: there is no flaw {}", edit.name, edit.flaw)).1;
-        assert!(row.contains(&format!("`{test}`")), "{}: the row of flaw {} does not name {test}", edit.name, edit.flaw);
+        assert!(
+            row.contains(&format!("`{test}`")),
+            "{}: the row of flaw {} does not name {test}",
+            edit.name,
+            edit.flaw
+        );
         let declared = format!("fn {test}(");
         assert!(sources().any(|text| text.contains(&declared)), "{}: no test is called {test}", edit.name);
     }

@@ -123,11 +123,13 @@ async fn a_way_back_that_fails_leaves_the_run_open_and_is_gone_on_with() {
     let scenario = Scenario::new();
     let mut plan = easy();
     plan.steps[4].actions = vec![act("Make", json!({"mark": "mend", "fails": 1, "class": "Permanent"}))];
+    plan.steps[4].targets = vec![crate::world::host("h1")];
+    plan.steps[5].needs = vec![NeedPlan::SameHost(vec![1]), NeedPlan::SameHost(vec![4, 2])];
     plan.steps[3].actions = vec![act("Watch", json!({"mark": "never-there"}))];
     failed(&scenario.begin(plan).gates(Gates::Yes).drive().await.unwrap());
     assert_eq!(failed(&abort(&scenario).await), ["mend/Make@h1"]);
-    assert!(scenario.world.has("mend@h2"), "the other host goes on");
-    assert!(!scenario.world.has("start@h2") && !scenario.world.has("unfence@operator"));
+    assert!(scenario.world.has("start@h2"), "the other host goes on");
+    assert!(!scenario.world.has("start@h1") && !scenario.world.has("unfence@operator"));
     assert_eq!(scenario.resume().drive().await.unwrap(), Outcome::Closed(Verdict::Aborted));
     assert!(scenario.world.has("start@h1") && scenario.world.has("unfence@operator"));
 }
