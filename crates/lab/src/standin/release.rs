@@ -68,12 +68,19 @@ fn write_tree(tree: &Path, version: &str) -> io::Result<()> {
 fn pack(tree: &Path, tarball: &Path) -> io::Result<()> {
     // The same release has the same bytes, whoever writes it and when.
     let status = Command::new("tar")
-        .args(["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "-czf"])
+        .args([
+            "--sort=name",
+            "--mtime=@0",
+            "--owner=0",
+            "--group=0",
+            "--numeric-owner",
+            "--use-compress-program=gzip -n",
+            "-cf",
+        ])
         .arg(tarball)
         .arg("-C")
         .arg(tree)
         .args(["bin", "lib"])
-        .env("GZIP", "-n")
         .status()?;
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("tar ended with {status}"))) }
 }

@@ -145,7 +145,8 @@ fn extract(server: &Server, snapshot: &Path) -> Result<(), String> {
         .arg(snapshot)
         .arg("--data-dir")
         .arg(server.layout.etcd())
-        .args(["--name", &name, "--initial-advertise-peer-urls", &peer])
+        // K3s names no token for the restored cluster, so it is another one than the one that etcd founds by itself.
+        .args(["--name", &name, "--initial-advertise-peer-urls", &peer, "--initial-cluster-token="])
         .arg(format!("--initial-cluster={name}={peer}"))
         .output()
         .map_err(|error| error.to_string())?;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::cleanup::{self, Reset};
+use super::container::Task;
 use super::etcd::Etcd;
 use super::http::Client;
 use super::layout::{API_PORT, ETCD_CLIENT_PORT, KUBECONFIG, Layout};
@@ -76,7 +77,10 @@ pub async fn run(version: &str, settings: Settings) -> Result<(), Ending> {
 
 async fn serve(server: Arc<Server>, joining: Option<(Client, String)>) -> Result<(), Ending> {
     runtime::write_charts(&server.layout, &server.version)?;
-    manifest::remove(&server.layout.pod_manifests(), "kube-proxy")?;
+    // Both come back when their time has come (R2 `pkg/executor/staticpod/staticpod.go` APIServer, Bootstrap).
+    for component in ["kube-apiserver", "kube-proxy"] {
+        manifest::remove(&server.layout.pod_manifests(), component)?;
+    }
     let was_reset = server.layout.reset_flag().exists();
     if member::is_initialized(&server) {
         member::start_existing(&server)?;
@@ -105,9 +109,7 @@ async fn start_control_plane(server: &Server, was_reset: bool) -> Result<(), End
         .await
         .map_err(|error| Ending::error("failed to save bootstrap data", error))?;
     note_storage(server).await;
-    for component in ["kube-apiserver"] {
-        write_component(server, component)?;
-    }
+    write_component(server, "kube-apiserver")?;
     let mut waited = 0_u32;
     while !is_api_ready(server).await {
         tokio::time::sleep(POLL).await;
@@ -196,7 +198,13 @@ async fn announce(server: &Server) {
     }
 }
 
+/// The API server of an earlier start still answers for a while: only the one of the manifest counts.
 async fn is_api_ready(server: &Server) -> bool {
+    let wanted = manifest::wanted(&server.layout.pod_manifests(), &server.name);
+    let Some(wanted) = wanted.into_iter().find(|spec| spec.name == "kube-apiserver") else { return false };
+    if !Task::all().iter().any(|task| task.spec.uid == wanted.uid && task.is_running()) {
+        return false;
+    }
     let Ok((client, base)) = server.api() else { return false };
     client.get(&format!("{base}/readyz"), REQUEST).await.is_ok_and(|answer| answer.status.is_success())
 }
