@@ -24,6 +24,8 @@ pub struct Survey {
     pub unit: String,
     /// Seconds since the epoch when the unit last became active; 0 when it is not active.
     pub unit_active_since: i64,
+    /// Seconds since the epoch when the unit last began to start; 0 when it is down.
+    pub unit_begun_since: i64,
     /// systemd's NRestarts of the unit.
     pub unit_restarts: u32,
     /// Whether the unit starts at boot.
@@ -56,6 +58,9 @@ pub struct Survey {
     pub server_override: String,
     /// Value of `server:` in the node's configuration without our drop-in; empty: none.
     pub configured_server: String,
+    /// The node's internal address: the first of `node-ip:` in its configuration, or else, as RKE2 does, the one of the
+    /// default route's interface; empty: neither.
+    pub node_ip: String,
     /// Whether `etcd-s3: true` is configured.
     pub etcd_s3: bool,
     /// Answer of `http://127.0.0.1:2381/health`: `true`, `false`, or empty when nothing answers.
@@ -115,6 +120,9 @@ pub struct Member {
     /// `https://10.0.0.10:2380`
     #[serde(default)]
     pub peer_urls: Vec<String>,
+    /// etcd's own id of it; 0: not told. Of another cluster, the same node has another one.
+    #[serde(default)]
+    pub id: u64,
 }
 
 /// A remembered claim.

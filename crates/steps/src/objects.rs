@@ -14,6 +14,8 @@ use crate::ports::{KubeApi, KubeRequest, KubeResponse, KubeVerb};
 const PAGE: usize = 500;
 /// Pages of a list that are read before it is given up: 50,000 objects.
 const PAGES_MAX: usize = 100;
+/// How often a list is begun whose next page has expired in the meantime.
+const LISTS_MAX: usize = 3;
 /// How much of an API's refusal is shown, in characters.
 const SHOWN_CHARS: usize = 300;
 
@@ -54,15 +56,22 @@ impl Objects {
     }
 
     /// Every object of a collection, page by page; `None`: the API does not serve this kind.
+    ///
+    /// A page's token does not survive etcd's compaction, nor a restore of etcd: then the list begins again.
     pub async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Option<Vec<T>>, Failure> {
         let mut items = Vec::new();
         let mut token = String::new();
+        let mut begun = 1;
         let separator = if path.contains('?') { '&' } else { '?' };
         for _ in 0..PAGES_MAX {
             let page = format!("{path}{separator}limit={PAGE}{token}");
             let response = self.call(KubeVerb::Get, &page, Value::Null).await?;
             if response.status == 404 {
                 return Ok(None);
+            }
+            if response.status == 410 && !token.is_empty() && begun < LISTS_MAX {
+                (items, token, begun) = (Vec::new(), String::new(), begun + 1);
+                continue;
             }
             let mut body = success("list", path, response)?;
             if let Value::Array(found) = body["items"].take() {
@@ -127,8 +136,8 @@ fn success(what: &str, path: &str, response: KubeResponse) -> Result<Value, Fail
     let class = match response.status {
         200..=299 => return Ok(response.body),
         401 | 403 => FailureClass::Refused,
-        // A conflict passes when the caller has looked again.
-        409 | 429 | 500.. => FailureClass::Transient,
+        // A conflict passes when the caller has looked again, and so does a page or a version that has expired.
+        409 | 410 | 429 | 500.. => FailureClass::Transient,
         _ => FailureClass::Permanent,
     };
     let said = match &response.body {

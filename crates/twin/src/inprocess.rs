@@ -70,6 +70,7 @@ pub fn cluster(spec: &TwinSpec) -> Cluster {
     let hosts = spec.hosts().into_iter().enumerate().map(|(i, (name, role))| Host {
         name,
         address: spec.address(i).to_string(),
+        node_ip: None,
         role,
         groups: Vec::new(),
         ssh: Ssh::default(),

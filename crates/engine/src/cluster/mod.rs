@@ -92,6 +92,10 @@ pub struct Host {
     pub name: HostName,
     /// Where SSH connects: an IP address, a DNS name, or a name that `~/.ssh/config` knows.
     pub address: String,
+    /// The node's internal IP address, by which the other nodes reach it; what the node itself is configured with, or
+    /// `address`, by default.
+    #[serde(default)]
+    pub node_ip: Option<String>,
     /// Server or agent.
     pub role: Role,
     /// Names under which `on: Group("…")` selects it.

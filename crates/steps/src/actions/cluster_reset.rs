@@ -18,6 +18,12 @@ pub struct ClusterReset {
     pub snapshot: Param<String>,
     /// Its SHA-256.
     pub sha256: Param<String>,
+    /// The version that resets: a newer one would stamp its own etcd's schema on the data; empty: whichever is installed.
+    #[serde(default)]
+    pub version: Param<String>,
+    /// Servers that are lost: every other one must say that it is down.
+    #[serde(default)]
+    pub lost: Param<Vec<String>>,
 }
 
 #[async_trait]
@@ -53,7 +59,12 @@ impl Goal for ClusterReset {
             let what = format!("cannot reset etcd on {} while its node runs", host_of(context)?);
             return Err(Failure::permanent(what).observed(running.join("; ")));
         }
-        refuse_two_control_planes(world, host_of(context)?).await?;
+        let version = known(&self.version)?;
+        if !version.is_empty() && survey.installed != *version {
+            let what = format!("cannot reset etcd on {} by another version than {version}", host_of(context)?);
+            return Err(Failure::permanent(what).observed(format!("{} is installed", survey.installed)));
+        }
+        refuse_two_control_planes(world, host_of(context)?, known(&self.lost)?).await?;
         let (snapshot, sha256) = (known(&self.snapshot)?.clone(), known(&self.sha256)?.clone());
         world.order(context, Change::ClusterReset { snapshot, sha256 }).await
     }
@@ -69,36 +80,65 @@ fn judge(reset: &ResetState, survey: &Survey, unit: &str) -> Probe {
             found: "the node was started after a reset that is not proved".to_owned(),
         },
         (true, false) if survey.reset_flag && survey.etcd_member => Probe::satisfied(),
-        (true, false) => Probe::pending("the reset is proved, but its data or its flag is missing"),
+        // RKE2 itself removes its flag, and only at a normal start (K3S checkReset).
+        (true, false) if !survey.reset_flag => started("the reset flag is gone"),
+        (true, false) => Probe::pending("the reset is proved, but its data is missing"),
         (false, false) if at_work => Probe::InProgress("the reset runs".to_owned()),
+        (false, false) if !survey.hold => started("the hold that kept the node down since then is gone"),
+        (false, false) if !survey.reset_flag && answers(survey) => started("its API or its etcd answers"),
         (false, false) => Probe::pending("a reset of this run began and is not proved"),
     }
 }
 
-/// A second control plane that still serves would take writes that the restored one does not know.
-async fn refuse_two_control_planes(world: &World, own: &HostName) -> Result<(), Failure> {
-    let others = world.cluster().servers().filter(|server| server.name != *own);
-    let mut alive = Vec::new();
+fn started(found: &str) -> Probe {
+    Probe::Refused {
+        expected: "no start of the node since the reset began: a second reset would lose what was written since".to_owned(),
+        found: found.to_owned(),
+    }
+}
+
+fn answers(survey: &Survey) -> bool {
+    survey.unit == "active" || survey.readyz == "ok" || survey.etcd_health == "true"
+}
+
+/// A second control plane that still serves, or that a person has booted in the meantime, would take writes that the
+/// restored one does not know. Silence of a server that nobody has declared lost is no proof that it is down.
+async fn refuse_two_control_planes(world: &World, own: &HostName, lost: &[String]) -> Result<(), Failure> {
+    let is_lost = |name: &HostName| lost.iter().any(|lost| lost == name.as_str());
+    let others = world.cluster().servers().filter(|server| server.name != *own && !is_lost(&server.name));
+    let (mut alive, mut silent) = (Vec::new(), Vec::new());
     for (server, survey) in world.surveys(others).await {
-        // One that does not answer was declared lost, or the kill of it has not been done and the plan waits for it.
-        let open = survey.map(|survey| survey.open_ports).unwrap_or_default();
-        if !open.is_empty() {
-            alive.push(format!("{} listens on {open:?}", server.name));
+        match survey {
+            Ok(survey) => {
+                let running = crate::actions::kill_node::what_runs(&survey);
+                alive.extend((!running.is_empty()).then(|| format!("{}: {}", server.name, running.join(", "))));
+            }
+            Err(failure) => silent.push(failure.to_string()),
         }
     }
-    match alive.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::permanent("cannot reset etcd while another server is alive").observed(alive.join("; "))),
+    match (alive.is_empty(), silent.is_empty()) {
+        (true, true) => Ok(()),
+        (false, _) => Err(Failure::permanent("cannot reset etcd while another server is alive").observed(alive.join("; "))),
+        (true, false) => {
+            let what = "cannot reset etcd while nobody knows whether another server is alive";
+            let next = "make it answer, or run the rollback with `--lost HOST` when it is powered off for certain";
+            Err(Failure::transient(what).observed(silent.join("; ")).next(next))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::actions::testing::{RUN, Scene};
+    use crate::actions::testing::{NEW, OLD, RUN, Scene};
 
     fn reset() -> ClusterReset {
-        ClusterReset { snapshot: Param::Known("/staged/snapshot".to_owned()), sha256: Param::Known("abc".to_owned()) }
+        ClusterReset {
+            snapshot: Param::Known("/staged/snapshot".to_owned()),
+            sha256: Param::Known("abc".to_owned()),
+            version: Param::Known(OLD.to_owned()),
+            lost: Param::default(),
+        }
     }
 
     fn dead() -> Scene {
@@ -121,7 +161,7 @@ mod tests {
         let scene = dead();
         scene.survey("server-2", |survey| survey.open_ports = vec![6443]);
         let failure = scene.on("server-0", reset()).failure_of_apply().await;
-        assert!(failure.observed.contains("server-2 listens on [6443]"), "{failure}");
+        assert!(failure.observed.contains("server-2: somebody listens on 6443"), "{failure}");
         assert_eq!(scene.change(|state| state.hosts["server-0"].survey.reset.clone()), None);
     }
 
@@ -137,8 +177,58 @@ mod tests {
         let scene = dead();
         scene.survey("server-0", |survey| {
             (survey.reset, survey.reset_flag, survey.etcd_member) = (state(false, false), true, true);
+            survey.hold = true;
         });
         assert_eq!(scene.on("server-0", reset()).pending().await, "a reset of this run began and is not proved");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_does_not_answer_is_not_taken_for_one_that_is_down_unless_it_is_lost() {
+        let scene = dead();
+        scene.change(|state| state.hosts.get_mut("server-2").unwrap().silent = true);
+        let failure = scene.on("server-0", reset()).failure_of_apply().await;
+        assert!(failure.observed.contains("server-2") && failure.next.contains("--lost"), "{failure}");
+        let lost = ClusterReset { lost: Param::Known(vec!["server-2".to_owned()]), ..reset() };
+        scene.on("server-0", lost).idempotent().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_was_booted_in_between_stops_the_reset_before_it_listens() {
+        let scene = dead();
+        scene.survey("server-1", |survey| survey.unit = "activating".to_owned());
+        let failure = scene.on("server-0", reset()).failure_of_apply().await;
+        assert!(failure.observed.contains("server-1: the unit is activating"), "{failure}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_newer_binary_does_not_reset() {
+        let scene = dead();
+        scene.survey("server-0", |survey| survey.installed = NEW.to_owned());
+        let failure = scene.on("server-0", reset()).failure_of_apply().await;
+        assert!(failure.observed.contains(NEW), "{failure}");
+        assert_eq!(scene.change(|state| state.hosts["server-0"].survey.reset.clone()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reset_that_crashed_is_not_repeated_once_the_node_may_have_run() {
+        let crashed = |change: fn(&mut Survey)| {
+            let scene = dead();
+            scene.survey("server-0", |survey| {
+                (survey.reset, survey.etcd_member, survey.hold) = (state(false, false), true, true);
+                change(survey);
+            });
+            scene
+        };
+        let refused = async |change: fn(&mut Survey)| {
+            matches!(crashed(change).on("server-0", reset()).probe().await, Probe::Refused { .. })
+        };
+        assert!(!refused(|_| ()).await, "nothing has run under the hold");
+        assert!(!refused(|survey| (survey.reset_flag, survey.etcd_health) = (true, "true".to_owned())).await, "its own etcd");
+        assert!(refused(|survey| survey.hold = false).await, "somebody has taken the hold away");
+        assert!(refused(|survey| survey.readyz = "ok".to_owned()).await, "its API answers");
+        assert!(refused(|survey| survey.etcd_health = "true".to_owned()).await, "its etcd answers");
+        let proved = |survey: &mut Survey| (survey.reset, survey.etcd_member) = (state(true, false), false);
+        assert!(refused(proved).await, "proved, its flag taken away by a start, its data by a person");
     }
 
     #[tokio::test(start_paused = true)]

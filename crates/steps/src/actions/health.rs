@@ -1,7 +1,8 @@
 //! Health: the cluster is healthy: servers, etcd, nodes, system pods, health URLs.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
-use jiff::Timestamp;
 use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
 use rke2flow_engine::cluster::{Host, Role};
 use rke2flow_engine::value::Facts;
@@ -9,9 +10,9 @@ use rke2flow_engine::value::{FactSpec, Param, ValueType};
 use serde::{Deserialize, Serialize};
 
 use crate::actions::node_ready::staleness;
-use crate::actions::{Finding, Goal, LEASE_FRESH, World, info, known, moment, stamp};
+use crate::actions::{Clocks, Finding, Goal, LEASE_FRESH, World, info, known, moment, stamp};
 use crate::actions::{http_check, voter};
-use crate::answer::Survey;
+use crate::answer::{Member, Survey};
 use crate::kinds::{Lease, Node, Workload};
 
 /// Goal: the cluster is healthy: servers, etcd, nodes, system pods, health URLs.
@@ -51,18 +52,18 @@ impl Health {
         let lost = known(&self.lost)?;
         let alive = |host: &&Host| !lost.iter().any(|name| name == host.name.as_str());
         let expected: Vec<&Host> = world.cluster().hosts.iter().filter(alive).collect();
-        let servers = expected.iter().copied().filter(|host| host.role == Role::Server);
-        let surveys = world.surveys(servers).await;
+        let mut surveys = world.surveys(expected.iter().copied()).await;
+        let clocks = Clocks::of(world, &surveys);
+        surveys.retain(|(host, _)| host.role == Role::Server);
         let mut findings: Vec<Finding> = surveys.iter().map(|(host, survey)| server(host, survey)).collect();
         findings.push(voters(&surveys));
-        // Every node's clock is the judge of its own lease; the first server's stands for all of them here.
-        let now = surveys.iter().find_map(|(_, survey)| survey.as_ref().ok()).map_or(0, |survey| survey.epoch);
-        let fresh = stamp(now - LEASE_FRESH.as_secs() as i64);
-        let since = moment(&self.since)?.map_or(fresh, |since| since.max(fresh));
-        match self.nodes(world, &expected, since).await {
-            Ok(found) => findings.push(found),
-            Err(failure) => findings.push(Finding::fail("nodes", failure.to_string())),
-        }
+        findings.push(match clocks {
+            None => Finding::fail("nodes", "no server tells the time"),
+            Some(clocks) => match self.nodes(world, &expected, &clocks).await {
+                Ok(found) => found,
+                Err(failure) => Finding::fail("nodes", failure.to_string()),
+            },
+        });
         findings.push(match system_pods(world).await {
             Ok(found) => found,
             Err(failure) => Finding::fail("system pods", failure.to_string()),
@@ -77,8 +78,9 @@ impl Health {
     }
 
     /// The exact set of nodes, each Ready by its own fresh word and of the version: a count would take ghosts for nodes.
-    async fn nodes(&self, world: &World, expected: &[&Host], since: Timestamp) -> Result<Finding, Failure> {
-        let version = known(&self.version)?;
+    async fn nodes(&self, world: &World, expected: &[&Host], clocks: &Clocks) -> Result<Finding, Failure> {
+        let (version, restored) = (known(&self.version)?, moment(&self.since)?);
+        let fresh = stamp(clocks.now().as_second() - LEASE_FRESH.as_secs() as i64);
         let nodes: Vec<Node> = world.objects().list("/api/v1/nodes").await?.unwrap_or_default();
         let leases: Vec<Lease> = world.objects().list(Lease::NODES).await?.unwrap_or_default();
         let mut ill = Vec::new();
@@ -89,6 +91,8 @@ impl Health {
                 continue;
             };
             let lease = leases.iter().find(|lease| lease.metadata.name == name);
+            let fresh = clocks.by_its_own(name, fresh);
+            let since = restored.map_or(fresh, |restored| clocks.since(name, restored).max(fresh));
             ill.extend(staleness(lease, since).map(|why| format!("{name}: {why}")));
             if !node.said_ready() {
                 ill.push(format!("{name} is not ready"));
@@ -118,26 +122,49 @@ fn server(host: &Host, survey: &Result<Survey, Failure>) -> Finding {
     }
 }
 
-/// Exactly the servers are members: a member that is gone still counts for the quorum.
+/// Exactly the servers are members, each with a vote, and every server tells of the same ones: a member that is gone
+/// still counts for the quorum, and a member of another id belongs to another cluster.
 fn voters(surveys: &[(&Host, Result<Survey, Failure>)]) -> Finding {
     let expected = surveys.len();
+    let asked: Vec<(&Host, &Survey)> = surveys.iter().filter_map(|(host, told)| Some((*host, told.as_ref().ok()?))).collect();
     let mut ill = Vec::new();
-    for (host, survey) in surveys {
-        let Ok(survey) = survey else { continue };
-        let others = survey
-            .members
-            .iter()
-            .filter(|member| !surveys.iter().any(|(server, _)| voter::is_member_of(&member.name, &server.name)));
+    for (host, survey) in &asked {
+        let is_server = |member: &Member| surveys.iter().any(|(server, _)| voter::is_member_of(&member.name, &server.name));
+        let others = survey.members.iter().filter(|member| !is_server(member));
         ill.extend(others.map(|member| format!("{}: {} is a member and no server", host.name, member.name)));
+        let learners = survey.members.iter().filter(|member| member.learner);
+        ill.extend(learners.map(|member| format!("{}: {} is a learner, without a vote", host.name, member.name)));
+        let missing = surveys.iter().map(|(server, _)| &server.name);
+        let missing = missing.filter(|name| !survey.members.iter().any(|member| voter::is_member_of(&member.name, name)));
+        ill.extend(missing.map(|name| format!("{}: {name} is no member", host.name)));
         if survey.members.len() != expected {
             ill.push(format!("{} tells of {} members instead of {expected}", host.name, survey.members.len()));
         }
+        ill.extend(misplaced(surveys, survey).map(|text| format!("{}: {text}", host.name)));
     }
-    let asked = surveys.iter().filter(|(_, survey)| survey.is_ok()).count();
-    if asked == 0 {
+    if let Some((first, rest)) = asked.split_first() {
+        let differ = rest.iter().filter(|(_, survey)| identities(survey) != identities(first.1));
+        ill.extend(differ.map(|(host, _)| format!("{} and {} tell of different members: two clusters", first.0.name, host.name)));
+    } else {
         ill.push("no server tells".to_owned());
     }
-    Finding::unless_missing("etcd members", format!("{asked} servers tell of exactly {expected}"), ill)
+    Finding::unless_missing("etcd members", format!("{} servers tell of exactly {expected}", asked.len()), ill)
+}
+
+/// Members whose peer address is not the one that the cluster file gives their node.
+fn misplaced<'a>(surveys: &'a [(&Host, Result<Survey, Failure>)], told: &'a Survey) -> impl Iterator<Item = String> + 'a {
+    told.members.iter().filter_map(|member| {
+        let (host, _) = surveys.iter().find(|(host, _)| voter::is_member_of(&member.name, &host.name))?;
+        let address = host.node_ip.as_deref()?;
+        let here = |url: &String| url.contains(&format!("//{address}:")) || url.contains(&format!("//[{address}]:"));
+        let there = || format!("{} has the peers {} and not {address}", member.name, member.peer_urls.join(", "));
+        (!member.peer_urls.iter().any(here)).then(there)
+    })
+}
+
+/// What makes a member the same one for two servers.
+fn identities(survey: &Survey) -> BTreeSet<(u64, &str, &[String])> {
+    survey.members.iter().map(|member| (member.id, member.name.as_str(), member.peer_urls.as_slice())).collect()
 }
 
 /// Rollouts of kube-system, by generation: a count of running pods takes old and crashing ones for good (domain: §8).
@@ -200,6 +227,37 @@ mod tests {
         scene.put(&Lease::path("server-2"), lease(NOW - 9000));
         let goal = Health { lost: Param::Known(vec!["server-2".to_owned()]), ..health(OLD) };
         scene.on("operator", goal).satisfied().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_judged_by_its_own_nodes_clock() {
+        let scene = Scene::new();
+        let goal = || Health { since: Param::Known(stamp(NOW - 30).to_string()), ..health("") };
+        // Ten minutes ahead: its lease out of the snapshot looks newer than the restore by every other clock.
+        scene.survey("agent-0", |survey| (survey.epoch, survey.unit_active_since) = (NOW + 600, NOW + 575));
+        scene.put(&Lease::path("agent-0"), lease(NOW + 560));
+        let why = scene.on("operator", goal()).pending().await;
+        assert!(why.contains("agent-0: the node's last sign of life"), "{why}");
+        scene.put(&Lease::path("agent-0"), lease(NOW + 595));
+        scene.on("operator", goal()).satisfied().await;
+        // Ten minutes behind: its fresh lease looks stale by every other clock.
+        scene.survey("agent-1", |survey| (survey.epoch, survey.unit_active_since) = (NOW - 600, NOW - 625));
+        scene.put(&Lease::path("agent-1"), lease(NOW - 605));
+        scene.on("operator", goal()).satisfied().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_server_must_tell_of_the_same_voters_and_of_no_others() {
+        let ill = async |change: fn(&mut Survey)| {
+            let scene = Scene::new();
+            scene.survey("server-1", change);
+            scene.on("operator", health("")).pending().await
+        };
+        assert!(ill(|survey| survey.members[2].learner = true).await.contains("server-1: server-2-00000002 is a learner"));
+        assert!(ill(|survey| survey.members[2].name = "server-9-00000002".to_owned()).await.contains("server-2 is no member"));
+        assert!(ill(|survey| survey.members[2].id = 7).await.contains("server-0 and server-1 tell of different members"));
+        let moved = |survey: &mut Survey| survey.members[2].peer_urls = vec!["https://10.9.9.9:2380".to_owned()];
+        assert!(ill(moved).await.contains("tell of different members"));
     }
 
     #[tokio::test(start_paused = true)]

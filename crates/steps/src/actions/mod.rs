@@ -1,5 +1,6 @@
 //! The catalogue's actions, one file each: its fields, its probe, its apply, its tests.
 
+mod clocks;
 mod finding;
 #[cfg(test)]
 mod testing;
@@ -53,6 +54,7 @@ use rke2flow_engine::action::{Action, ActionInfo, Applied, Context, Failure, Pla
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use clocks::Clocks;
 pub(crate) use finding::Finding;
 pub(crate) use world::{LEASE_FRESH, World, host_of, known, moment, restored, stamp};
 

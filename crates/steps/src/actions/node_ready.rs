@@ -6,7 +6,7 @@ use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
 use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
 
-use crate::actions::{Goal, LEASE_FRESH, World, host_of, info, moment, stamp};
+use crate::actions::{Clocks, Goal, LEASE_FRESH, World, host_of, info, moment, stamp};
 use crate::kinds::Lease;
 
 /// Goal: the node is Ready by its own fresh word.
@@ -31,8 +31,7 @@ impl Goal for NodeReady {
         let mut since = stamp(own.epoch - LEASE_FRESH.as_secs() as i64);
         since = since.max(stamp(own.unit_active_since));
         if let Some(newer_than) = moment(&self.newer_than)? {
-            let ahead = own.epoch - server_epoch(world).await?;
-            since = since.max(stamp(newer_than.as_second() + ahead));
+            since = since.max(Clocks::of_one(world, host, &own).await?.since(host.as_str(), newer_than));
         }
         let (node, lease) = world.node(host).await?;
         let Some(node) = node else { return Ok(Probe::pending("the API has no such node")) };
@@ -44,18 +43,6 @@ impl Goal for NodeReady {
         }
         Ok(Probe::satisfied())
     }
-}
-
-/// Now, by the clock of the first server that answers: moments of a restore are told by a server.
-async fn server_epoch(world: &World) -> Result<i64, Failure> {
-    let mut silent = Failure::transient("no server tells the time");
-    for server in world.cluster().init_server().into_iter().chain(world.cluster().servers()) {
-        match world.hosts().survey(&server.name).await {
-            Ok(survey) => return Ok(survey.epoch),
-            Err(failure) => silent = failure,
-        }
-    }
-    Err(silent)
 }
 
 /// Why a node's lease is not its fresh word. After a restore everything else that the API knows of a node may come

@@ -1,4 +1,4 @@
-//! RefreshSystemPods: no pod of kube-system is older than the restore.
+//! RefreshSystemPods: no pod of the network, DNS, metrics and ingress is older than the restore.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -7,10 +7,10 @@ use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
 
 use crate::actions::node_ready::staleness;
-use crate::actions::{Goal, World, info, moment, noted};
+use crate::actions::{Clocks, Goal, World, info, moment, noted};
 use crate::kinds::{Lease, Pod};
 
-/// Goal: no pod of kube-system is older than the restore.
+/// Goal: no pod of the network, DNS, metrics and ingress is older than the restore.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RefreshSystemPods {
@@ -20,8 +20,12 @@ pub struct RefreshSystemPods {
 
 #[async_trait]
 impl Goal for RefreshSystemPods {
-    const INFO: ActionInfo =
-        info("RefreshSystemPods", "no pod of kube-system is older than the restore", Place::Operator, 30);
+    const INFO: ActionInfo = info(
+        "RefreshSystemPods",
+        "no pod of the network, DNS, metrics and ingress is older than the restore",
+        Place::Operator,
+        30,
+    );
 
     async fn probe(&self, world: &World, _context: &Context) -> Result<Probe, Failure> {
         let old = self.old(world).await?;
@@ -42,7 +46,7 @@ impl Goal for RefreshSystemPods {
         let mut gone = 0;
         for old in old.iter().filter(|old| old.can_go()) {
             let meta = &old.pod.metadata;
-            world.objects().delete(&format!("{}/{}", Pod::SYSTEM, meta.name), meta).await?;
+            world.objects().delete(&format!("{}/{}", pods_of(&meta.namespace), meta.name), meta).await?;
             gone += 1;
         }
         Ok(noted(format!("deleted {gone} pods")))
@@ -67,13 +71,50 @@ impl RefreshSystemPods {
         let Some(restored) = moment(&self.older_than)? else {
             return Err(Failure::permanent("`older_than` must say when the restored server was started"));
         };
-        let pods: Vec<Pod> = world.objects().list(Pod::SYSTEM).await?.unwrap_or_default();
+        let mut pods: Vec<Pod> = Vec::new();
+        for namespace in ["kube-system", "calico-system", "tigera-operator"] {
+            pods.extend(world.objects().list::<Pod>(&pods_of(namespace)).await?.unwrap_or_default());
+        }
+        pods.retain(|pod| is_system(pod) && is_replaceable(pod) && is_older(pod, restored));
+        if pods.is_empty() {
+            return Ok(Vec::new());
+        }
         let leases: Vec<Lease> = world.objects().list(Lease::NODES).await?.unwrap_or_default();
-        let lives = |node: &str| staleness(leases.iter().find(|lease| lease.metadata.name == node), restored).is_none();
-        let old = pods.into_iter().filter(|pod| is_replaceable(pod) && is_older(pod, restored));
-        Ok(old.map(|pod| OldPod { node_lives: lives(&pod.spec.node_name), pod }).collect())
+        let clocks = Clocks::read(world).await?;
+        let lives = |node: &str| {
+            let lease = leases.iter().find(|lease| lease.metadata.name == node);
+            staleness(lease, clocks.since(node, restored)).is_none()
+        };
+        Ok(pods.into_iter().map(|pod| OldPod { node_lives: lives(&pod.spec.node_name), pod }).collect())
     }
 }
+
+fn pods_of(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/pods")
+}
+
+/// The pods that Rancher's own restore makes anew, by label (RR pkg/controllers/operations/etcdsnapshotrestore
+/// `podSelectors`), and what else of RKE2's charts carries its name.
+fn is_system(pod: &Pod) -> bool {
+    let labels = &pod.metadata.labels;
+    let has = |key: &str, values: &[&str]| labels.get(key).is_some_and(|value| values.contains(&value.as_str()));
+    let ours = labels.get("app.kubernetes.io/name").is_some_and(|name| name.starts_with("rke2-"));
+    ours || has("k8s-app", &K8S_APPS) || has("app", &APPS)
+}
+
+/// Values of `k8s-app`.
+const K8S_APPS: [&str; 8] = [
+    "kube-dns",
+    "kube-dns-autoscaler",
+    "canal",
+    "cilium",
+    "calico-node",
+    "calico-kube-controllers",
+    "calico-typha",
+    "tigera-operator",
+];
+/// Values of `app`.
+const APPS: [&str; 2] = ["rke2-metrics-server", "rke2-multus"];
 
 /// Only what a controller makes again: no static pods, no Jobs.
 fn is_replaceable(pod: &Pod) -> bool {
@@ -98,6 +139,7 @@ mod tests {
     fn pod(scene: &Scene, name: &str, kind: &str, age: i64) {
         let body = json!({
             "metadata": {
+                "labels": { "k8s-app": "canal" },
                 "creationTimestamp": stamp(NOW - age).to_string(),
                 "ownerReferences": [{ "kind": kind }],
             },
@@ -116,6 +158,19 @@ mod tests {
         scene.on("operator", refresh()).idempotent().await;
         let left = |name: &str| scene.object(&format!("{}/{name}", Pod::SYSTEM)).is_some();
         assert!(!left("canal-old") && left("canal-new") && left("helm-install") && left("kube-proxy-agent-0"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_of_the_system_is_left_alone_and_calicos_own_namespace_is_not() {
+        let scene = Scene::new();
+        pod(&scene, "csi-driver", "DaemonSet", 600);
+        scene.edit(&format!("{}/csi-driver", Pod::SYSTEM), |pod| pod["metadata"]["labels"] = json!({ "app": "csi" }));
+        scene.on("operator", refresh()).satisfied().await;
+        pod(&scene, "calico-node-1", "DaemonSet", 600);
+        let made = scene.object(&format!("{}/calico-node-1", Pod::SYSTEM)).unwrap();
+        scene.put("/api/v1/namespaces/calico-system/pods/calico-node-1", made);
+        scene.on("operator", refresh()).apply().await;
+        assert_eq!(scene.object("/api/v1/namespaces/calico-system/pods/calico-node-1"), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -44,6 +44,8 @@ struct DbInfo {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct DbMember {
+    #[serde(rename = "ID")]
+    id: u64,
     name: String,
     is_learner: bool,
     #[serde(rename = "peerURLs")]
@@ -52,7 +54,7 @@ struct DbMember {
 
 impl From<DbMember> for Member {
     fn from(member: DbMember) -> Self {
-        Self { name: member.name, learner: member.is_learner, peer_urls: member.peer_urls }
+        Self { name: member.name, learner: member.is_learner, peer_urls: member.peer_urls, id: member.id }
     }
 }
 
@@ -68,6 +70,7 @@ mod tests {
             serde_json::from_value(serde_json::json!({ "members": encode_text(info.as_bytes()) })).unwrap();
         assert_eq!(survey.members.len(), 2);
         assert!(!survey.members[0].learner && survey.members[1].learner);
+        assert_eq!((survey.members[0].id, survey.members[1].id), (9, 1));
         assert_eq!(survey.members[0].peer_urls, ["https://10.0.0.1:2380"]);
         let again: Survey = serde_json::from_str(&serde_json::to_string(&survey).unwrap()).unwrap();
         assert_eq!(again.members, survey.members);

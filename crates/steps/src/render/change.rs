@@ -22,6 +22,8 @@ const KILL_SECONDS: u32 = 120;
 /// Seconds for a cluster-reset. It has no limit of its own; the slowest published one took 85 s (rke2#934), and its
 /// clean-up of static pods gives up after 5 min.
 const RESET_SECONDS: u32 = 600;
+/// Seconds for the binary to tell its flags.
+const USAGE_SECONDS: u32 = 10;
 /// How often one run may move the same part aside.
 const ASIDE_MAX: u32 = 99;
 /// The installer's place for releases from GitHub: it is no file of the release there.
@@ -134,6 +136,7 @@ fn values(sheet: &mut Sheet, envelope: &Envelope, order: &Order) {
                 .set("snapshot", snapshot)
                 .set("sha256", sha256)
                 .set("kill_seconds", &KILL_SECONDS.to_string())
+                .set("usage_seconds", &USAGE_SECONDS.to_string())
                 .set("reset_seconds", &RESET_SECONDS.to_string());
         }
         Change::WritePoint { point } => {

@@ -56,6 +56,10 @@ impl World {
             installed: host.installed.clone(),
             unit: service.state.as_str().to_owned(),
             unit_active_since: if active { self.epoch(service.active_since) } else { 0 },
+            unit_begun_since: match service.state {
+                crate::host::service::UnitState::Inactive => 0,
+                _ => self.epoch(service.begun_since),
+            },
             unit_restarts: service.restarts,
             unit_enabled: service.enabled,
             shims: host.pods.as_ref().map_or(0, |pods| pods.shims),
@@ -72,6 +76,7 @@ impl World {
             aside: disk.aside.keys().map(|path| self.relative(path)).collect(),
             server_override: self.told_override(name),
             configured_server: disk.configured_server.clone(),
+            node_ip: host.address.clone(),
             etcd_s3: self.spec.etcd_s3 && host.role == Role::Server,
             etcd_health: health.to_owned(),
             readyz: self.readyz_text(name),
@@ -100,12 +105,13 @@ impl World {
 
     fn members(&self, plane: Option<usize>) -> Vec<Member> {
         let Some(plane) = plane.filter(|plane| self.quorate(*plane)) else { return Vec::new() };
-        let answer = |member: &crate::world::plane::Member| Member {
+        let answer = |(i, member): (usize, &crate::world::plane::Member)| Member {
             name: member.name.clone(),
             learner: member.learner,
             peer_urls: vec![format!("https://{}:2380", self.host(&member.host).address)],
+            id: self.member_id(plane, i),
         };
-        self.planes[plane].members.iter().map(answer).collect()
+        self.planes[plane].members.iter().enumerate().map(answer).collect()
     }
 
     fn told_override(&self, name: &HostName) -> String {

@@ -22,6 +22,8 @@ pub struct Service {
     pub state: UnitState,
     /// When it last became active.
     pub active_since: Duration,
+    /// When it last began to start.
+    pub begun_since: Duration,
     /// How often systemd restarted it after a failure.
     pub restarts: u32,
     /// Whether it starts at boot.
@@ -84,9 +86,11 @@ impl World {
                 .log(&unit, "Condition check resulted in the unit being skipped: ConditionPathExists=!hold");
             return;
         }
-        let one_process = self.one_process();
+        let (one_process, now) = (self.one_process(), self.now);
         let host = self.host_mut(name);
         host.service.generation += 1;
+        host.service.restarts = 0;
+        host.service.begun_since = now;
         host.service.state = UnitState::Activating;
         host.service.running = host.installed.clone();
         host.log(&unit, format!("Starting {unit} {}", host.installed));
@@ -335,9 +339,10 @@ impl World {
 
     /// The process ends with an error; systemd tries again, for ever (`Restart=always`).
     fn fatal(&mut self, name: &HostName, text: &str) -> Option<(Duration, StartStep)> {
-        let unit = self.paths.unit(self.host(name).role);
+        let (unit, now) = (self.paths.unit(self.host(name).role), self.now);
         let host = self.host_mut(name);
         host.service.restarts += 1;
+        host.service.begun_since = now;
         host.log(&unit, format!("level=fatal msg=\"{text}\""));
         Some((take::RESTART_AFTER_FAILURE, StartStep::Begin))
     }

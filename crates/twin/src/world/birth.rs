@@ -72,6 +72,7 @@ impl World {
             service: Service {
                 state: UnitState::Active,
                 active_since: self.now,
+                begun_since: self.now,
                 restarts: 0,
                 enabled: true,
                 running: version.clone(),

@@ -114,7 +114,7 @@ impl World {
             .map(|(i, member)| {
                 let address = &self.host(&member.host).address;
                 json!({
-                    "ID": 1_000_003_u64 * (plane as u64 + 1) + i as u64,
+                    "ID": self.member_id(plane, i),
                     "name": member.name,
                     "peerURLs": [format!("https://{address}:2380")],
                     "clientURLs": [format!("https://{address}:2379")],
@@ -124,6 +124,12 @@ impl World {
             .collect();
         json!({"header": {"cluster_id": plane + 1, "revision": self.planes[plane].store.revision()}, "members": members})
             .to_string()
+    }
+
+    /// etcd's id of a member: another one in another cluster.
+    pub(crate) fn member_id(&self, plane: usize, index: usize) -> u64 {
+        let name = &self.planes[plane].members[index].name;
+        name.bytes().fold(1_000_003 * (plane as u64 + 1), |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()))
     }
 
     /// Looks at every control plane after something moved: quorum lost, two alive at once, API up or gone.

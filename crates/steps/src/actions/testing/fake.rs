@@ -194,6 +194,7 @@ impl FakeHost {
             }
             Change::StartUnit => {
                 (survey.unit, survey.unit_active_since) = ("active".to_owned(), NOW - 1);
+                survey.unit_begun_since = NOW - 31;
             }
             Change::RestartUnit => survey.unit_active_since = NOW - 10,
             Change::WritePoint { point } => {
@@ -216,6 +217,7 @@ pub fn kill(survey: &mut Survey) {
     *survey = Survey {
         unit: "inactive".to_owned(),
         unit_active_since: 0,
+        unit_begun_since: 0,
         shims: 0,
         open_ports: Vec::new(),
         static_pods: Vec::new(),

@@ -274,6 +274,7 @@ fn well(open: u32) -> Survey {
         installed: OLD.to_owned(),
         unit: "active".to_owned(),
         unit_active_since: NOW - 3600,
+        unit_begun_since: NOW - 3630,
         unit_enabled: true,
         shims: 5 + open,
         disk_free: 20 << 30,
@@ -286,6 +287,7 @@ fn server_survey(servers: &[String]) -> Survey {
         name: format!("{name}-0000000{number}"),
         learner: false,
         peer_urls: vec![format!("https://10.0.0.{number}:2380")],
+        id: 100 + number as u64,
     };
     Survey {
         open_ports: vec![2379, 2380, 6443, 9345],

@@ -76,9 +76,11 @@ read_reset() {
 		die "$1 is damaged"
 }
 
-# Its exit status proves nothing; only this text does (K3S pkg/cluster/managed.go).
+# Its exit status proves nothing; only this text does, at whatever level (K3S pkg/cluster/managed.go): releases of 2025
+# and later print it as an error. The second is what releases up to v1.20 say.
 reset_proved() {
-	[ -n "$reset_run" ] && grep -sqF 'Managed etcd cluster membership has been reset' "$reset_log"
+	[ -n "$reset_run" ] && grep -sqF -e 'Managed etcd cluster membership has been reset' \
+		-e 'Etcd is running, restart without --cluster-reset flag now' "$reset_log"
 }
 
 # RKE2 removes the flag when a normal start after the reset has its API up (K3S checkReset).

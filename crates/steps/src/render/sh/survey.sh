@@ -58,6 +58,30 @@ active_since() {
 	[ "$unit_now" = active ] && [ -n "$since" ] && date -d "$since" +%s 2>/dev/null || printf 0
 }
 
+begun_since() {
+	since=$(property InactiveExitTimestamp)
+	case $unit_now in
+	active | activating | reloading) [ -n "$since" ] && date -d "$since" +%s 2>/dev/null || printf 0 ;;
+	*) printf 0 ;;
+	esac
+}
+
+# Without `node-ip:`, RKE2 takes the address of the default route's interface.
+default_ip() { ip route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([^ ]*\).*/\1/p' | head -n 1; }
+
+# `node-ip: a,b` and `node-ip: [a, b]`, or a list on the lines below: the first is what etcd and the API go by.
+node_ip() {
+	for file in "$config/config.yaml" "$config"/config.yaml.d/*.yaml "$config"/config.yaml.d/*.yml; do
+		if [ -f "$file" ] && [ "$file" != "$override" ]; then
+			cat "$file" && echo
+		fi
+	done | awk '
+		/^["'\'']?node-ip["'\'']?[ \t]*:/ { sub(/^[^:]*:/, ""); found = $0; below = 1; next }
+		below && /^[ \t]*-/ { sub(/^[ \t]*-/, ""); if (found ~ /^[ \t]*$/) found = $0; next }
+		{ below = 0 }
+		END { sub(/[ \t]#.*/, "", found); gsub(/["'\''\[\] \t\r]/, "", found); sub(/,.*/, "", found); print found }' | clean
+}
+
 units_of_ours() {
 	systemctl list-units --all --plain --no-legend --no-pager 'rke2flow-*' 2>/dev/null |
 		awk '$3 == "active" || $3 == "activating" || $3 == "deactivating" || $3 == "reloading" { sub(/\.service$/, "", $1); print $1 }'
@@ -103,20 +127,21 @@ if [ "$role" = server ] && [ -n "$asked" ]; then
 	server_health=$(etcd_health) server_readyz=$(readyz) server_members=$(db_info)
 fi
 properties=$(systemctl show --no-pager \
-	--property=LoadState,ActiveState,ActiveEnterTimestamp,NRestarts,UnitFileState "$unit.service" 2>/dev/null || :)
+	--property=LoadState,ActiveState,ActiveEnterTimestamp,InactiveExitTimestamp,NRestarts,UnitFileState "$unit.service" 2>/dev/null || :)
 unit_now=$(property ActiveState)
 if [ "$(property LoadState)" = not-found ]; then unit_now=''; fi
 restarts=$(property NRestarts)
 enabled=false
 if [ "$(property UnitFileState)" = enabled ]; then enabled=true; fi
+address=$(node_ip)
 s3=false
 if [ "$(configured etcd-s3)" = true ]; then s3=true; fi
 read_claim
 
 printf '{"boot":"%s","epoch":%s,"arch":"%s","installed":"%s"' \
 	"$(boot_id | clean)" "$(date +%s)" "$(arch)" "$(installed_version)"
-printf ',"unit":"%s","unit_active_since":%s,"unit_restarts":%d,"unit_enabled":%s' \
-	"$unit_now" "$(active_since)" "${restarts:-0}" "$enabled"
+printf ',"unit":"%s","unit_active_since":%s,"unit_begun_since":%s,"unit_restarts":%d,"unit_enabled":%s' \
+	"$unit_now" "$(active_since)" "$(begun_since)" "${restarts:-0}" "$enabled"
 printf ',"shims":%d,"open_ports":[%s],"static_pods":%s' \
 	"$(shims | wc -l)" "$asked" "$(names_in "$data/agent/pod-manifests" | list)"
 printf ',"hold":%s,"hold_drop_in":%s,"reset_flag":%s,"etcd_name":%s,"etcd_member":%s,"tls":%s,"cred":%s' \
@@ -125,7 +150,8 @@ printf ',"hold":%s,"hold_drop_in":%s,"reset_flag":%s,"etcd_name":%s,"etcd_member
 printf ',"shipped_charts":%d,"aside":%s' \
 	"$(names_in "$manifests" | grep -c '^rke2-.*\.yaml$' || :)" \
 	"$(cd "$data" 2>/dev/null && ls -1d server/db/*-rke2flow-* server/*-rke2flow-* 2>/dev/null | list || printf '[]')"
-printf ',"server_override":"%s","configured_server":"%s","etcd_s3":%s' "$(our_override)" "$(configured server)" "$s3"
+printf ',"server_override":"%s","configured_server":"%s","node_ip":"%s","etcd_s3":%s' \
+	"$(our_override)" "$(configured server)" "${address:-$(default_ip | clean)}" "$s3"
 printf ',"etcd_health":"%s","readyz":"%s","members":"%s"' "$server_health" "$server_readyz" "$server_members"
 printf ',"token_sha256":"%s","ca_sha256":"%s"' \
 	"$(digest_of "$data/server/token")" "$(if [ -f "$tls/server-ca.crt" ]; then digest <"$tls/server-ca.crt"; fi)"

@@ -15,12 +15,25 @@ stop_leftovers() {
 	done <"/sys/fs/cgroup$group/cgroup.procs"
 }
 
+# Whether this release has a flag: one that it does not know ends it at once. `--etcd-arg` came with v1.22.4 (rke2#2136).
+knows() { [ -z "$usage" ] || printf '%s\n' "$usage" | grep -q -e "--$1[^a-z-]"; }
+
+# `advertise-client-urls` keeps the reset from waiting for an address that nobody listens on (rke2#4052); with snapshots
+# disabled in the configuration a restore fails (k3s#8031); with S3 configured a local path is taken for an object's name.
+flags() {
+	usage=$(timeout -k 5 "$usage_seconds" "$bin/$name" server --help 2>/dev/null) || usage=''
+	if knows etcd-arg; then printf ' %s' --etcd-arg=advertise-client-urls=https://127.0.0.1:2379; fi
+	if knows etcd-disable-snapshots; then printf ' %s' --etcd-disable-snapshots=false; fi
+	if knows etcd-s3; then printf ' %s' --etcd-s3=false; fi
+}
+
 reset() {
 	export RKE2_CONFIG_FILE="$config/config.yaml"
 	if [ ! -e "$RKE2_CONFIG_FILE" ]; then unset RKE2_CONFIG_FILE; fi
+	# The flags are words without blanks.
+	# shellcheck disable=SC2046
 	timeout -k 10 "$reset_seconds" "$bin/$name" server --cluster-reset --data-dir "$data" \
-		--etcd-arg=advertise-client-urls=https://127.0.0.1:2379 --etcd-disable-snapshots=false \
-		--cluster-reset-restore-path="$snapshot" --etcd-s3=false >"$receipt/reset.log" 2>&1
+		--cluster-reset-restore-path="$snapshot" $(flags) >"$receipt/reset.log" 2>&1
 }
 
 #: guard
@@ -39,7 +52,8 @@ if [ -n "$reset_unit" ] && [ "$reset_unit" != "$order_unit" ] && alive "$reset_u
 	systemctl kill --signal=KILL "$reset_unit.service" 2>/dev/null || :
 	systemctl stop "$reset_unit.service" 2>/dev/null || :
 fi
-if [ -n "$(shims)" ]; then
+# Manifests that a crashed reset has left would have RKE2 clean up for up to 5 min.
+if [ -n "$(shims)" ] || [ -e "$data/agent/pod-manifests/etcd.yaml" ]; then
 	bounded killall || :
 	[ -z "$(shims)" ] || die "containers still run below these shims: $(shims | tr '\n' ' ')"
 fi
