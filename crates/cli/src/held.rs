@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// What one action puts there and others take away.
 const PAIRS: [(&str, &[&str], &str); 6] = [
-    ("KillNode", &["StartUnit"], "stopped by this run, and not started again by it"),
+    ("KillNode", &["StartUnit", "JoinCluster"], "stopped by this run, and not started again by it"),
     ("HoldUnit", &["ReleaseHold", "CleanUp"], "held down: RKE2 does not start, also not after a reboot"),
     ("Cordon", &["Uncordon"], "cordoned"),
     ("DisableUpgradePlans", &["Unfence"], "upgrade plans are disabled"),

@@ -75,7 +75,13 @@ pub struct Applied {
     /// One line about what was done.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
+    /// What a person must know of it, line by line: the report tells it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attention: Vec<String>,
 }
+
+/// The fact by which an action that only looks says what a person must know: a list of lines that the report tells.
+pub const ATTENTION: &str = "attention";
 
 /// What a detached command left on its host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

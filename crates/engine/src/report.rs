@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{PhaseId, RunId, StepId};
+use crate::action::ATTENTION;
+use crate::id::{InstanceId, PhaseId, RunId, StepId};
 use crate::journal::{self, JournalError};
 use crate::plan::{PhaseClock, Plan};
 use crate::record::{Cause, Event, Record, Verdict};
@@ -61,6 +62,9 @@ pub struct Report {
     pub skipped: Vec<SkippedReport>,
     /// Guards that were passed over.
     pub waived: Vec<WaivedReport>,
+    /// What a person must know of it.
+    #[serde(default)]
+    pub attention: Vec<AttentionReport>,
     /// How many engines drove the run.
     pub engines: u32,
 }
@@ -157,6 +161,15 @@ pub struct SkippedReport {
     pub by: Cause,
 }
 
+/// Something that a person must know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttentionReport {
+    /// The instance that found or did it.
+    pub instance: String,
+    /// What it says.
+    pub text: String,
+}
+
 /// A guard that was passed over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaivedReport {
@@ -175,6 +188,7 @@ pub struct Reporter {
     timeline: Timeline,
     skipped: Vec<SkippedReport>,
     waived: Vec<WaivedReport>,
+    attention: Vec<AttentionReport>,
 }
 
 impl Reporter {
@@ -191,9 +205,21 @@ impl Reporter {
             Event::Waived { guard, reason, who } => {
                 self.waived.push(WaivedReport { guard: guard.clone(), reason: reason.clone(), who: who.clone() });
             }
+            Event::ApplyEnded { instance, applied, .. } => {
+                self.tell(instance, applied.attention.iter().map(String::as_str))
+            }
+            Event::Settled { instance, facts, .. } => {
+                let told = facts.get(ATTENTION).and_then(serde_json::Value::as_array);
+                self.tell(instance, told.into_iter().flatten().filter_map(serde_json::Value::as_str));
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    fn tell<'a>(&mut self, instance: &InstanceId, texts: impl Iterator<Item = &'a str>) {
+        let told = texts.map(|text| AttentionReport { instance: instance.to_string(), text: text.to_owned() });
+        self.attention.extend(told);
     }
 
     /// The run and its timeline.
@@ -201,7 +227,8 @@ impl Reporter {
         let replayed = self.replay.finish()?;
         let mut timeline = self.timeline;
         timeline.place(&replayed.state);
-        let report = assemble(&replayed, &timeline, self.skipped, self.waived);
+        let mut report = assemble(&replayed, &timeline, self.skipped, self.waived);
+        report.attention = self.attention;
         Ok((report, replayed, timeline))
     }
 }
@@ -268,6 +295,7 @@ fn assemble(
         critical_path: critical::path(plan, state, timeline, speed),
         skipped,
         waived,
+        attention: Vec::new(),
         engines: replayed.engines,
     }
 }

@@ -159,6 +159,11 @@ pub enum Change {
         /// Seconds between SIGTERM and killall.
         grace_seconds: u32,
     },
+    /// A joining server that got stuck: killed, what it had of etcd moved aside, started again.
+    JoinAnew {
+        /// Seconds between SIGTERM and killall.
+        grace_seconds: u32,
+    },
     /// Moves directories out of the way as `<path>-rke2flow-<run>`; never deletes.
     MoveAside {
         /// What.
@@ -232,6 +237,19 @@ impl Change {
             // The reset first: killing the shims below a running one would destroy it. Then the unit, or the kubelet
             // would start again what `terminate` ends.
             Change::KillNode { .. } => &["stop-reset", "stop-unit", "terminate", "kill", "prove"],
+            // `guard` refuses on the server that was reset, and where nobody is joined.
+            Change::JoinAnew { .. } => &[
+                "guard",
+                "stop-reset",
+                "stop-unit",
+                "terminate",
+                "kill",
+                "prove",
+                "move-etcd",
+                "move-tls",
+                "move-cred",
+                "start",
+            ],
             // `guard` refuses while the unit or a shim lives, and for etcd once a reset of this run has begun.
             Change::MoveAside { .. } => &["guard", "move-etcd", "move-tls", "move-cred", "move-charts"],
             // `forget-reset` comes first and `clear-reset-flag` last, so that a cut never looks like a started node.

@@ -99,9 +99,13 @@ mod tests {
             ("clean", "reset"),
             ("stage", "reset"),
             ("reset", "start-0"),
-            ("start-0", "fence"),
+            ("before", "stop-servers"),
+            ("stop-servers", "clean"),
+            ("start-0", "verify-0"),
+            ("verify-0", "fence"),
             ("fence", "agents"),
-            ("start-0", "join"),
+            ("verify-0", "join"),
+            ("nodes", "health"),
             ("agents", "health"),
         ] {
             assert!(at[before] < at[after], "{after} comes before {before}");

@@ -75,6 +75,13 @@ pub enum Fault {
         /// How often.
         times: u32,
     },
+    /// A joining server stays a learner without a vote, this many times; the leader gives it up after 5 min.
+    LearnerStalls {
+        /// Which.
+        host: HostName,
+        /// How often.
+        times: u32,
+    },
     /// The host loses its power.
     HostDown {
         /// Which.

@@ -52,6 +52,8 @@ pub enum Tamper {
         /// The token.
         token: String,
     },
+    /// The machine was made anew under its name, and the cluster took it in: it has another node password.
+    MadeAnew(HostName),
     /// The server's member of etcd is a learner again.
     Demote(HostName),
     /// `rm -rf` of a file or directory.
@@ -132,6 +134,7 @@ impl World {
                 self.on_host(host, |world, host| world.host_mut(host).disk.server_override = Some((run, server)))
             }
             Tamper::Token { host, token } => self.on_host(host, |world, host| world.host_mut(host).disk.token = token),
+            Tamper::MadeAnew(host) => self.on_host(host, World::made_anew),
             Tamper::Demote(host) => self.on_host(host, World::demote),
             Tamper::Remove { host, path } => self.on_host(host, |world, host| world.removed(host, &path)),
             Tamper::Corrupt { host, path } => self.corrupt(&host, &path),
@@ -145,6 +148,16 @@ impl World {
         }
         change(self, &host);
         Ok(())
+    }
+
+    fn made_anew(&mut self, host: &HostName) {
+        let hash = format!("{}-again", self.host(host).disk.node_password);
+        self.host_mut(host).disk.node_password.clone_from(&hash);
+        let stamp = self.stamp();
+        if let Some(plane) = self.reached() {
+            let secret = Key::new("", "secrets", "kube-system", &format!("{host}.node-password.rke2"));
+            self.planes[plane].store.put(secret, crate::kube::objects::node_password(&hash), &stamp);
+        }
     }
 
     fn demote(&mut self, host: &HostName) {

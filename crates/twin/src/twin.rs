@@ -6,11 +6,13 @@ use std::time::Duration;
 use rke2flow_engine::clock::Clock;
 use rke2flow_engine::cluster::Cluster;
 use rke2flow_engine::id::HostName;
+use rke2flow_steps::answer::Survey;
 use rke2flow_steps::ports::Output;
 use serde_json::Value;
 
 use crate::judge::Violation;
 use crate::kube::request::{KubeHttp, KubeReply};
+use crate::kube::store::Key;
 use crate::s3::store::{Buckets, S3Store};
 use crate::spec::{Fault, TwinSpec};
 use crate::tamper::Tamper;
@@ -172,6 +174,17 @@ impl Twin {
     /// Everything that was done to the twin.
     pub fn log(&self) -> Vec<LogEntry> {
         self.inner.recorder.entries()
+    }
+
+    /// An object of the API as it is, by any server that answers.
+    pub fn object(&self, key: &Key) -> Option<Value> {
+        let world = self.world();
+        world.reached().and_then(|plane| world.planes[plane].store.get(key).cloned())
+    }
+
+    /// What a host tells of itself.
+    pub fn survey(&self, host: &HostName) -> Survey {
+        self.world().survey(host)
     }
 
     /// The world without what legitimately differs between two runs (times, uids, revisions), for comparing them.

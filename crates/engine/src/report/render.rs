@@ -100,6 +100,8 @@ impl Report {
         let waived =
             self.waived.iter().map(|waived| vec![waived.guard.clone(), first_line(&waived.reason), waived.who.clone()]);
         sections.extend(Section::of("waived", ["guard", "reason", "who"], waived.collect()));
+        let told = self.attention.iter().map(|told| vec![told.instance.clone(), told.text.clone()]);
+        sections.extend(Section::of("for you to know", ["action", "what"], told.collect()));
         sections
     }
 

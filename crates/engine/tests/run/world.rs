@@ -187,7 +187,7 @@ impl Action for Mark {
             happened.log.push(self.mark.clone());
         }
         *happened.marks.entry(self.mark.clone()).or_default() += 1;
-        Ok(Applied { receipt: self.receipt(context), note: String::new() })
+        Ok(Applied { receipt: self.receipt(context), ..Applied::default() })
     }
 
     fn steady(&self) -> Duration {

@@ -1,10 +1,13 @@
 //! ClusterReset: etcd on this server holds the snapshot's data and one member, and has not been started since.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
-use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, FailureClass, Place, Probe};
 use rke2flow_engine::id::HostName;
 use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::actions::{Goal, World, host_of, info, known};
 use crate::answer::{ResetState, Survey};
@@ -66,7 +69,33 @@ impl Goal for ClusterReset {
         }
         refuse_two_control_planes(world, host_of(context)?, known(&self.lost)?).await?;
         let (snapshot, sha256) = (known(&self.snapshot)?.clone(), known(&self.sha256)?.clone());
-        world.order(context, Change::ClusterReset { snapshot, sha256 }).await
+        // A reset whose etcd never gets well has no end of its own: what it says is asked for before the time is up.
+        let left = context.deadline.saturating_duration_since(Instant::now());
+        let sooner = Context { deadline: context.deadline - (left / 10).min(LOG_TIME), ..context.clone() };
+        let reset = world.order(&sooner, Change::ClusterReset { snapshot, sha256 }).await;
+        match reset {
+            Err(failure) if failure.class == FailureClass::Transient => Err(with_log(world, context, failure).await),
+            other => other,
+        }
+    }
+}
+
+/// How long before its deadline a reset that has not ended is given up, to ask for its log; less of a short time.
+const LOG_TIME: Duration = Duration::from_secs(10);
+/// How many lines of its log are told.
+const LOG_LINES: u32 = 30;
+
+/// The same failure with the end of the reset's own log.
+async fn with_log(world: &World, context: &Context, failure: Failure) -> Failure {
+    let Ok(host) = host_of(context) else { return failure };
+    let asked = world.hosts().log(host, context.unit.as_str(), LOG_LINES);
+    let log = tokio::time::timeout_at(context.deadline, asked).await;
+    match log {
+        Ok(Ok(log)) if !failure.observed.contains(log.trim()) => {
+            let observed = format!("{}\n{}", failure.observed, log.trim());
+            failure.observed(observed)
+        }
+        _ => failure,
     }
 }
 
@@ -92,7 +121,8 @@ fn judge(reset: &ResetState, survey: &Survey, unit: &str) -> Probe {
 
 fn started(found: &str) -> Probe {
     Probe::Refused {
-        expected: "no start of the node since the reset began: a second reset would lose what was written since".to_owned(),
+        expected: "no start of the node since the reset began: a second reset would lose what was written since"
+            .to_owned(),
         found: found.to_owned(),
     }
 }
@@ -118,7 +148,9 @@ async fn refuse_two_control_planes(world: &World, own: &HostName, lost: &[String
     }
     match (alive.is_empty(), silent.is_empty()) {
         (true, true) => Ok(()),
-        (false, _) => Err(Failure::permanent("cannot reset etcd while another server is alive").observed(alive.join("; "))),
+        (false, _) => {
+            Err(Failure::permanent("cannot reset etcd while another server is alive").observed(alive.join("; ")))
+        }
         (true, false) => {
             let what = "cannot reset etcd while nobody knows whether another server is alive";
             let next = "make it answer, or run the rollback with `--lost HOST` when it is powered off for certain";
@@ -223,7 +255,10 @@ mod tests {
             matches!(crashed(change).on("server-0", reset()).probe().await, Probe::Refused { .. })
         };
         assert!(!refused(|_| ()).await, "nothing has run under the hold");
-        assert!(!refused(|survey| (survey.reset_flag, survey.etcd_health) = (true, "true".to_owned())).await, "its own etcd");
+        assert!(
+            !refused(|survey| (survey.reset_flag, survey.etcd_health) = (true, "true".to_owned())).await,
+            "its own etcd"
+        );
         assert!(refused(|survey| survey.hold = false).await, "somebody has taken the hold away");
         assert!(refused(|survey| survey.readyz = "ok".to_owned()).await, "its API answers");
         assert!(refused(|survey| survey.etcd_health = "true".to_owned()).await, "its etcd answers");

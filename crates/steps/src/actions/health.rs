@@ -126,16 +126,19 @@ fn server(host: &Host, survey: &Result<Survey, Failure>) -> Finding {
 /// still counts for the quorum, and a member of another id belongs to another cluster.
 fn voters(surveys: &[(&Host, Result<Survey, Failure>)]) -> Finding {
     let expected = surveys.len();
-    let asked: Vec<(&Host, &Survey)> = surveys.iter().filter_map(|(host, told)| Some((*host, told.as_ref().ok()?))).collect();
+    let asked: Vec<(&Host, &Survey)> =
+        surveys.iter().filter_map(|(host, told)| Some((*host, told.as_ref().ok()?))).collect();
     let mut ill = Vec::new();
     for (host, survey) in &asked {
-        let is_server = |member: &Member| surveys.iter().any(|(server, _)| voter::is_member_of(&member.name, &server.name));
+        let is_server =
+            |member: &Member| surveys.iter().any(|(server, _)| voter::is_member_of(&member.name, &server.name));
         let others = survey.members.iter().filter(|member| !is_server(member));
         ill.extend(others.map(|member| format!("{}: {} is a member and no server", host.name, member.name)));
         let learners = survey.members.iter().filter(|member| member.learner);
         ill.extend(learners.map(|member| format!("{}: {} is a learner, without a vote", host.name, member.name)));
         let missing = surveys.iter().map(|(server, _)| &server.name);
-        let missing = missing.filter(|name| !survey.members.iter().any(|member| voter::is_member_of(&member.name, name)));
+        let missing =
+            missing.filter(|name| !survey.members.iter().any(|member| voter::is_member_of(&member.name, name)));
         ill.extend(missing.map(|name| format!("{}: {name} is no member", host.name)));
         if survey.members.len() != expected {
             ill.push(format!("{} tells of {} members instead of {expected}", host.name, survey.members.len()));
@@ -144,7 +147,10 @@ fn voters(surveys: &[(&Host, Result<Survey, Failure>)]) -> Finding {
     }
     if let Some((first, rest)) = asked.split_first() {
         let differ = rest.iter().filter(|(_, survey)| identities(survey) != identities(first.1));
-        ill.extend(differ.map(|(host, _)| format!("{} and {} tell of different members: two clusters", first.0.name, host.name)));
+        ill.extend(
+            differ
+                .map(|(host, _)| format!("{} and {} tell of different members: two clusters", first.0.name, host.name)),
+        );
     } else {
         ill.push("no server tells".to_owned());
     }
@@ -152,7 +158,10 @@ fn voters(surveys: &[(&Host, Result<Survey, Failure>)]) -> Finding {
 }
 
 /// Members whose peer address is not the one that the cluster file gives their node.
-fn misplaced<'a>(surveys: &'a [(&Host, Result<Survey, Failure>)], told: &'a Survey) -> impl Iterator<Item = String> + 'a {
+fn misplaced<'a>(
+    surveys: &'a [(&Host, Result<Survey, Failure>)],
+    told: &'a Survey,
+) -> impl Iterator<Item = String> + 'a {
     told.members.iter().filter_map(|member| {
         let (host, _) = surveys.iter().find(|(host, _)| voter::is_member_of(&member.name, &host.name))?;
         let address = host.node_ip.as_deref()?;
@@ -253,9 +262,17 @@ mod tests {
             scene.survey("server-1", change);
             scene.on("operator", health("")).pending().await
         };
-        assert!(ill(|survey| survey.members[2].learner = true).await.contains("server-1: server-2-00000002 is a learner"));
-        assert!(ill(|survey| survey.members[2].name = "server-9-00000002".to_owned()).await.contains("server-2 is no member"));
-        assert!(ill(|survey| survey.members[2].id = 7).await.contains("server-0 and server-1 tell of different members"));
+        assert!(
+            ill(|survey| survey.members[2].learner = true).await.contains("server-1: server-2-00000002 is a learner")
+        );
+        assert!(
+            ill(|survey| survey.members[2].name = "server-9-00000002".to_owned())
+                .await
+                .contains("server-2 is no member")
+        );
+        assert!(
+            ill(|survey| survey.members[2].id = 7).await.contains("server-0 and server-1 tell of different members")
+        );
         let moved = |survey: &mut Survey| survey.members[2].peer_urls = vec!["https://10.9.9.9:2380".to_owned()];
         assert!(ill(moved).await.contains("tell of different members"));
     }

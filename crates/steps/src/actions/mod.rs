@@ -14,6 +14,7 @@ pub mod command;
 pub mod cordon;
 pub mod data_revision;
 pub mod disable_upgrade_plans;
+pub mod drop_replays;
 pub mod fetch_release;
 pub mod gate;
 pub mod guard;
@@ -21,7 +22,9 @@ pub mod health;
 pub mod hold_unit;
 pub mod http_check;
 pub mod install_version;
+pub mod join_cluster;
 pub mod kill_node;
+pub mod leftovers;
 pub mod move_aside;
 pub mod move_back;
 pub mod node_ready;
@@ -31,8 +34,10 @@ pub mod ports_closed;
 pub mod record_point;
 pub mod refresh_system_pods;
 pub mod release_hold;
+pub mod remember_cluster;
 pub mod remove_ghosts;
 pub mod restart_unit;
+pub mod restore_nodes;
 pub mod restore_volumes;
 pub mod running_version;
 pub mod same_data;
@@ -123,12 +128,12 @@ pub(crate) const fn info(name: &'static str, goal: &'static str, place: Place, t
 
 /// What an apply did through a detached order.
 pub(crate) fn ordered(receipt: Receipt) -> Applied {
-    Applied { receipt: Some(receipt), note: String::new() }
+    Applied { receipt: Some(receipt), ..Applied::default() }
 }
 
 /// What an apply did otherwise, in one line.
 pub(crate) fn noted(note: impl Into<String>) -> Applied {
-    Applied { receipt: None, note: note.into() }
+    Applied { note: note.into(), ..Applied::default() }
 }
 
 /// Satisfied when nothing is missing, pending with everything that is.

@@ -23,6 +23,10 @@ pub struct UpgradePlan {
 pub struct UpgradePlanSpec {
     /// Which nodes it acts on; absent: none.
     pub node_selector: Value,
+    /// The version that nodes get; empty: the channel's.
+    pub version: String,
+    /// The URL of the channel that says which version; asked every 15 min.
+    pub channel: String,
 }
 
 /// What a Plan is doing.

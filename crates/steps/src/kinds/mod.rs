@@ -2,17 +2,21 @@
 //!
 //! Everything has a default: clusters of many versions are read, and a field that is absent means its empty value.
 
+mod batch;
 mod fenced;
+mod storage;
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+pub use batch::{CronJob, CronJobSpec, Job, JobStatus};
 pub use fenced::{
     PodRef, Schedule, ScheduleSpec, UpgradePlan, UpgradePlanSpec, UpgradePlanStatus, VeleroEnd, VeleroJob,
     VeleroJobSpec, VeleroJobStatus,
 };
+pub use storage::{Attachment, AttachmentSource, AttachmentSpec, ClaimRef, Csi, Volume, VolumeSpec};
 
 /// What every object has.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -91,7 +95,7 @@ pub struct NodeSpec {
 }
 
 /// A taint.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Taint {
     /// Its key.
@@ -196,6 +200,24 @@ pub struct PodSpec {
     pub node_name: String,
     /// Its containers.
     pub containers: Vec<Container>,
+    /// What they mount.
+    pub volumes: Vec<PodVolume>,
+}
+
+/// What a pod mounts.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodVolume {
+    /// The claim; absent for what is no volume of its own.
+    pub persistent_volume_claim: ClaimName,
+}
+
+/// A claim by name.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClaimName {
+    /// Its name.
+    pub claim_name: String,
 }
 
 /// A container of a pod.

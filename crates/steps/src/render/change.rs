@@ -74,6 +74,13 @@ fn body(change: &Change) -> Vec<&'static str> {
         Change::Hold => vec![include_str!("sh/change/hold.sh")],
         Change::ReleaseHold => vec![include_str!("sh/change/release_hold.sh")],
         Change::KillNode { .. } => vec![include_str!("sh/change/kill_node.sh")],
+        Change::JoinAnew { .. } => vec![
+            aside,
+            guard,
+            include_str!("sh/change/join_anew_guard.sh"),
+            include_str!("sh/change/kill_node.sh"),
+            include_str!("sh/change/join_anew.sh"),
+        ],
         Change::MoveAside { .. } => vec![aside, include_str!("sh/change/move_aside.sh")],
         Change::MoveBack { .. } => vec![aside, include_str!("sh/change/move_back.sh")],
         Change::PointAt { .. } => vec![include_str!("sh/change/point_at.sh")],
@@ -111,11 +118,10 @@ fn values(sheet: &mut Sheet, envelope: &Envelope, order: &Order) {
             let text = format!("# rke2flow {}\n[Unit]\nConditionPathExists=!{hold}", order.run);
             sheet.set("drop_in_text", &text);
         }
-        Change::KillNode { grace_seconds } => {
-            sheet
-                .set("grace_seconds", &grace_seconds.to_string())
-                .set("stop_seconds", &STOP_SECONDS.to_string())
-                .set("kill_seconds", &KILL_SECONDS.to_string());
+        Change::KillNode { grace_seconds } => kill_values(sheet, *grace_seconds),
+        Change::JoinAnew { grace_seconds } => {
+            aside_values(sheet, paths, order);
+            kill_values(sheet, *grace_seconds);
         }
         Change::MoveAside { parts } | Change::MoveBack { parts } => {
             let words: Vec<&str> = parts.iter().map(|part| part_word(*part)).collect();
@@ -166,6 +172,13 @@ fn release_values(sheet: &mut Sheet, paths: &HostPaths, version: &str, from: &Re
         .set("directory", &directory)
         .set("installer", &installer)
         .set("fetch_seconds", &FETCH_SECONDS.to_string());
+}
+
+fn kill_values(sheet: &mut Sheet, grace_seconds: u32) {
+    sheet
+        .set("grace_seconds", &grace_seconds.to_string())
+        .set("stop_seconds", &STOP_SECONDS.to_string())
+        .set("kill_seconds", &KILL_SECONDS.to_string());
 }
 
 fn aside_values(sheet: &mut Sheet, paths: &HostPaths, order: &Order) {

@@ -49,6 +49,7 @@ fn every_change() -> Vec<Change> {
         Change::Hold,
         Change::ReleaseHold,
         Change::KillNode { grace_seconds: 10 },
+        Change::JoinAnew { grace_seconds: 5 },
         Change::MoveAside { parts: vec![NodePart::Etcd, NodePart::Tls] },
         Change::MoveBack { parts: vec![NodePart::Cred, NodePart::ShippedCharts] },
         Change::PointAt { server: None },

@@ -208,3 +208,16 @@ fn a_damaged_claim_is_said_and_never_taken_for_none() {
         assert!(String::from_utf8_lossy(&output.stderr).contains("is damaged"));
     }
 }
+
+#[test]
+fn a_nodes_internal_address_is_the_first_of_its_configuration() {
+    let told = |config: &str| {
+        let host = Bench::new();
+        host.write(&format!("{}/config.yaml", host.paths.config), config);
+        host.survey().node_ip
+    };
+    assert_eq!(told("node-ip: 10.1.2.3\n"), "10.1.2.3");
+    assert_eq!(told("node-ip: \"10.1.2.3,fd00::3\" # both\n"), "10.1.2.3");
+    assert_eq!(told("server: x\nnode-ip: [10.1.2.3, fd00::3]\n"), "10.1.2.3");
+    assert_eq!(told("node-ip:\n  - fd00::3\n  - 10.1.2.3\nserver: x\n"), "fd00::3");
+}

@@ -280,3 +280,98 @@ fn a_start_that_the_hold_would_skip_or_that_would_found_an_empty_cluster_is_refu
     host.apply(&Change::PointAt { server: Some("https://10.0.0.10:9345".to_owned()) }, 8);
     host.apply(&Change::StartUnit, 9);
 }
+
+#[test]
+fn a_reset_is_proved_at_any_level_and_by_the_words_of_old_releases_and_by_no_others() {
+    let proved = |text: &str| {
+        let host = Bench::new();
+        stopped_server(&host);
+        host.write(&host.world("reset_says"), text);
+        host.try_apply(&reset(&host), 1);
+        host.survey().reset.unwrap().proved
+    };
+    assert!(proved(
+        "level=info msg=\"Managed etcd cluster membership has been reset, restart without --cluster-reset\"\n"
+    ));
+    assert!(proved("level=info msg=\"Etcd is running, restart without --cluster-reset flag now. Backup and\"\n"));
+    assert!(!proved("level=info msg=\"Managed etcd cluster is being reset\"\n"));
+}
+
+#[test]
+fn a_flag_that_the_release_does_not_know_is_not_given_to_it() {
+    let asked = |usage: &str| {
+        let host = Bench::new();
+        stopped_server(&host);
+        host.write(&host.world("usage"), usage);
+        host.apply(&reset(&host), 1);
+        host.log().into_iter().rfind(|line| line.starts_with("server --cluster-reset ")).unwrap()
+    };
+    let old = asked("   --etcd-disable-snapshots  (db) Disable\n   --etcd-s3-endpoint value\n   --etcd-args\n");
+    assert!(old.contains("--etcd-disable-snapshots=false"), "{old}");
+    assert!(!old.contains("--etcd-arg=") && !old.contains("--etcd-s3=false"), "{old}");
+    let new = asked("   --etcd-arg value\n   --etcd-s3  (db) Enable backup to S3\n");
+    assert!(new.contains("--etcd-arg=advertise-client-urls=https://127.0.0.1:2379") && new.contains("--etcd-s3=false"));
+    assert!(!new.contains("disable-snapshots"), "{new}");
+}
+
+#[test]
+fn manifests_that_a_crashed_reset_has_left_are_cleared_before_the_next_one() {
+    let host = Bench::new();
+    stopped_server(&host);
+    host.write(&data(&host, "agent/pod-manifests/etcd.yaml"), "left behind");
+    host.apply(&reset(&host), 1);
+    let killed = host.log().iter().position(|line| line == "killall").expect("killall was called");
+    let begun = host.log().iter().position(|line| line.starts_with("server --cluster-reset")).unwrap();
+    assert!(killed < begun && !host.exists(&data(&host, "agent/pod-manifests/etcd.yaml")));
+}
+
+#[test]
+fn a_joiner_that_got_stuck_begins_anew_with_its_data_kept() {
+    check(&Case {
+        prepare: |host| {
+            stopped_server(host);
+            host.apply(&Change::PointAt { server: Some("https://10.0.0.10:9345".to_owned()) }, 9);
+            host.write(&host.world("units/rke2-server"), "activating");
+        },
+        change: |_| Change::JoinAnew { grace_seconds: 1 },
+        goal: |host| {
+            let survey = host.survey();
+            assert_eq!(
+                (survey.unit.as_str(), survey.etcd_name, survey.tls, survey.cred),
+                ("active", false, false, false)
+            );
+            let aside = host.paths.aside(NodePart::Etcd, &run());
+            assert_eq!(host.read(&format!("{aside}/member/db")), "newer data");
+            assert!(host.exists(&data(host, "server/token")) && host.exists(&data(host, "server/db/snapshots/kept")));
+        },
+    });
+}
+
+#[test]
+fn the_restored_server_and_one_that_joins_nobody_do_not_begin_anew() {
+    let host = Bench::new();
+    stopped_server(&host);
+    let anew = Change::JoinAnew { grace_seconds: 1 };
+    let (exit, tail) = host.try_apply(&anew, 1);
+    assert!(exit == REFUSED_EXIT && tail.contains("no server: is set"), "{exit} {tail}");
+    host.apply(&Change::PointAt { server: Some("https://10.0.0.10:9345".to_owned()) }, 2);
+    host.apply(&reset(&host), 3);
+    let (exit, tail) = host.try_apply(&anew, 4);
+    assert!(exit == REFUSED_EXIT && tail.contains("never moved aside again"), "{exit} {tail}");
+    assert!(host.survey().etcd_member);
+}
+
+#[test]
+fn the_binary_of_a_reset_and_of_a_snapshot_is_the_installed_one() {
+    let host = Bench::new();
+    stopped_server(&host);
+    // The data directory has a `bin`, and no `rke2` in it; somebody's own there must not be taken for it.
+    host.executable(&data(&host, "bin/rke2"), "#!/bin/sh\necho wrong >>\"$WORLD/log\"\n");
+    host.apply(&Change::SaveSnapshot { name: "point".to_owned() }, 1);
+    host.apply(&reset(&host), 2);
+    let log = host.log();
+    assert!(log.iter().all(|line| line != "wrong"), "{log:?}");
+    for called in ["etcd-snapshot save", "server --cluster-reset"] {
+        assert!(log.iter().any(|line| line.starts_with(called)), "{called}: {log:?}");
+    }
+}

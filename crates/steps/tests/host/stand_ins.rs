@@ -30,6 +30,7 @@ show)
 	if [ -e "$file" ]; then echo LoadState=loaded; else echo LoadState=not-found; fi
 	echo "ActiveState=$(cat "$file" 2>/dev/null || echo inactive)"
 	echo 'ActiveEnterTimestamp=Sun 2026-11-22 03:12:00 UTC'
+	echo 'InactiveExitTimestamp=Sun 2026-11-22 03:11:00 UTC'
 	echo NRestarts=2
 	echo UnitFileState=enabled
 	echo "EnvironmentFiles=$WORLD/some proxies (ignore_errors=yes)" ;;
@@ -104,6 +105,7 @@ etcd-snapshot)
 	mkdir -p "$DATA/server/db/snapshots"
 	[ ! -e "$WORLD/save_fails" ] && cp "$WORLD/snapshot" "$DATA/server/db/snapshots/$name-server-0-1763780000" ;;
 server)
+	if [ "$2" = --help ]; then cat "$WORLD/usage" 2>/dev/null; exit 0; fi
 	echo "$*" >>"$WORLD/log"
 	if [ -e "$WORLD/reset_hangs" ]; then echo begun >"$WORLD/reset_begun"; sleep 300; fi
 	for word in "$@"; do
@@ -116,6 +118,7 @@ server)
 	: >"$DATA/force-restart"
 	# The flag comes before etcd is started: it proves nothing.
 	if [ -e "$WORLD/reset_fails" ]; then echo 'level=fatal msg="Error: no"'; exit 0; fi
+	if [ -e "$WORLD/reset_says" ]; then cat "$WORLD/reset_says" >&2; exit 0; fi
 	echo 'level=error msg="Shutdown request received: Managed etcd cluster membership has been reset, restart without"' >&2 ;;
 esac
 exit 0

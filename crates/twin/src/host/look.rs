@@ -39,7 +39,7 @@ impl World {
         }
     }
 
-    fn survey(&self, name: &HostName) -> Survey {
+    pub(crate) fn survey(&self, name: &HostName) -> Survey {
         let host = self.host(name);
         let (disk, service) = (&host.disk, &host.service);
         let ports = [2379, 2380, 6443, self.paths.supervisor_port];

@@ -97,6 +97,8 @@ pub struct Disk {
     pub server_override: Option<(String, Option<String>)>,
     /// `server/token`.
     pub token: String,
+    /// Hash of `/etc/rancher/node/password`, as the cluster remembers it.
+    pub node_password: String,
     /// The hold file.
     pub hold: bool,
     /// The hold's drop-in.

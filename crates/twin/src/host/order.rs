@@ -191,11 +191,13 @@ impl World {
             (_, "unpack") => take::UNPACK_SNAPSHOT,
             (_, "save") => take::SAVE_SNAPSHOT,
             (_, "stop-unit" | "restart") => take::STOP_UNIT,
-            (Change::KillNode { grace_seconds, .. }, "terminate") => match self.host(name).pods {
-                Some(_) => Duration::from_secs(u64::from(*grace_seconds).min(5)),
-                None => take::SMALL,
-            },
-            (Change::KillNode { .. }, "kill") => take::KILLALL,
+            (Change::KillNode { grace_seconds } | Change::JoinAnew { grace_seconds }, "terminate") => {
+                match self.host(name).pods {
+                    Some(_) => Duration::from_secs(u64::from(*grace_seconds).min(5)),
+                    None => take::SMALL,
+                }
+            }
+            (Change::KillNode { .. } | Change::JoinAnew { .. }, "kill") => take::KILLALL,
             (_, "reset") if !self.host(name).disk.static_pods.is_empty() => {
                 take::CLUSTER_RESET + take::STATIC_POD_CLEANUP
             }

@@ -7,7 +7,7 @@ use rke2flow_engine::id::HostName;
 
 use crate::host::{MemberData, Pods};
 use crate::judge::ViolationKind;
-use crate::kube::store::Store;
+use crate::kube::store::{Key, Store};
 use crate::spec::Fault;
 use crate::world::World;
 use crate::world::durations as take;
@@ -257,6 +257,15 @@ impl World {
 
     fn promote(&mut self, name: &HostName) -> Option<(Duration, StartStep)> {
         let plane = self.host(name).running_plane()?;
+        let stalls = self.strikes(|fault| match fault {
+            Fault::LearnerStalls { host, times } if host == name => Some(times),
+            _ => None,
+        });
+        if stalls {
+            let member = self.planes[plane].members.iter().find(|member| member.host == *name)?.name.clone();
+            self.after(take::LEARNER_STALL, Event::Evict { plane, member });
+            return None;
+        }
         if !self.quorate(plane) {
             return Some((take::PROMOTION, StartStep::Promote));
         }
@@ -265,6 +274,21 @@ impl World {
         }
         self.settle_planes(Cause::Start);
         Some((take::API_START, StartStep::Api))
+    }
+
+    /// The leader removes a learner that has not caught up; its server fails from then on (K3S pkg/etcd/etcd.go).
+    pub(crate) fn evict(&mut self, plane: usize, name: &str) {
+        let Some(at) = self.planes[plane].members.iter().position(|member| member.name == name && member.learner)
+        else {
+            return;
+        };
+        let host = self.planes[plane].members.remove(at).host;
+        let (generation, running) = (self.host(&host).service.generation, self.host(&host).running_plane());
+        if running == Some(plane) && self.host(&host).service.state == UnitState::Activating {
+            self.host_mut(&host).pods = None;
+            self.settle_planes(Cause::Fault);
+            self.after(take::RESTART_AFTER_FAILURE, Event::Start { host, generation, step: StartStep::Begin });
+        }
     }
 
     fn api_is_up(&mut self, name: &HostName) -> Option<(Duration, StartStep)> {
@@ -320,12 +344,26 @@ impl World {
         if !supervisor {
             return Some((take::START_POLL, StartStep::Begin));
         }
+        if self.password_is_rejected(name) {
+            let unit = self.paths.unit(Role::Agent);
+            let text = "Waiting to retrieve agent configuration; server is not ready: Node password rejected, duplicate \
+                        hostname or contents of '/etc/rancher/node/password' may not match server node-passwd entry";
+            self.host_mut(name).log(&unit, format!("level=info msg=\"{text}\""));
+            return Some((take::START_POLL, StartStep::Begin));
+        }
         let host = self.host_mut(name);
         host.pods = Some(Pods { etcd: None, api: false, version: host.service.running.clone(), shims: 6 });
         self.kubelet_registers(name);
         self.becomes_active(name);
         self.velero_may_start();
         None
+    }
+
+    /// The supervisor remembers a password for every node's name (rke2#7372).
+    fn password_is_rejected(&self, name: &HostName) -> bool {
+        let secret = Key::new("", "secrets", "kube-system", &format!("{name}.node-password.rke2"));
+        let known = self.reached().and_then(|plane| self.planes[plane].store.get(&secret));
+        known.is_some_and(|secret| secret["data"]["hash"] != self.host(name).disk.node_password.as_str())
     }
 
     fn becomes_active(&mut self, name: &HostName) {

@@ -29,6 +29,7 @@ impl World {
             Change::InstallVersion { version, .. } => self.install(name, version, stage),
             Change::Hold | Change::ReleaseHold | Change::CleanUp => self.hold(name, order, stage),
             Change::KillNode { .. } => self.kill_node(name, stage),
+            Change::JoinAnew { .. } => self.join_anew(name, order, stage),
             Change::MoveAside { parts } => self.move_aside(name, order, parts, stage),
             Change::MoveBack { parts } => self.move_back(name, order, parts, stage),
             Change::PointAt { server } => {
@@ -171,6 +172,27 @@ impl World {
             _ => {}
         }
         DONE
+    }
+
+    /// A joining server that got stuck is killed, loses what it had of etcd, and starts again.
+    fn join_anew(&mut self, name: &HostName, order: &Order, stage: &str) -> StageResult {
+        let host = self.host(name);
+        match stage {
+            "guard" if host.role != Role::Server => return Err("only a server joins etcd".to_owned()),
+            "guard" if host.disk.reset.as_ref().is_some_and(|reset| reset.run == order.run.as_str()) => {
+                return Err("a cluster-reset of this run has begun here".to_owned());
+            }
+            "guard" if host.effective_server().is_none() => {
+                return Err("no server: is set: without its data the node would found a new, empty cluster".to_owned());
+            }
+            "move-etcd" | "move-tls" | "move-cred" => {
+                let parts = [NodePart::Etcd, NodePart::Tls, NodePart::Cred];
+                return self.move_aside(name, order, &parts, stage);
+            }
+            "start" => return self.guarded_start(name, order, Started::Start),
+            _ => {}
+        }
+        self.kill_node(name, stage)
     }
 
     fn move_aside(&mut self, name: &HostName, order: &Order, parts: &[NodePart], stage: &str) -> StageResult {

@@ -36,6 +36,15 @@ impl World {
     }
 }
 
+/// Whether a plan is off that would take nodes to another version than they run: a fence that has to stay after a
+/// rollback, or the controller undoes it within minutes.
+fn keeps_an_upgrade_away(store: &Store, plan: &Value) -> bool {
+    let annotation = &plan["metadata"]["annotations"]["rke2flow.io/was-node-selector"];
+    let wanted = plan["spec"]["version"].as_str().unwrap_or_default();
+    let runs = |node: &Value| node["status"]["nodeInfo"]["kubeletVersion"] == wanted;
+    annotation.is_string() && store.list("", "nodes", "").into_iter().any(|(_, node)| !runs(node))
+}
+
 /// What keeps others from acting: cordons, paused schedules, plans that are off.
 pub(crate) fn fences(store: &Store) -> BTreeSet<String> {
     let mut up = BTreeSet::new();
@@ -55,6 +64,9 @@ pub(crate) fn fences(store: &Store) -> BTreeSet<String> {
         }
     }
     for (key, plan) in store.list("upgrade.cattle.io", "plans", "") {
+        if keeps_an_upgrade_away(store, plan) {
+            continue;
+        }
         let mut spec = plan["spec"].clone();
         if let Some(spec) = spec.as_object_mut() {
             // Which version a plan wants is its owner's business; whether it acts is the fence.

@@ -22,6 +22,7 @@ impl World {
         if self.spec.upgrade_plan.is_some() {
             self.after(take::PLAN_FIRST, Event::Plans { plane });
         }
+        self.jobs_go_on(plane);
         self.velero_starts(plane);
     }
 

@@ -78,8 +78,8 @@ pub fn node(host: &Host, before: Option<&Value>, stamp: &str) -> Value {
 }
 
 /// The secret by which the supervisor knows a node again.
-pub fn node_password() -> Value {
-    json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": {"hash": "dHdpbg=="}})
+pub fn node_password(hash: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": {"hash": hash}})
 }
 
 /// A running pod.

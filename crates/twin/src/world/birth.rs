@@ -58,6 +58,7 @@ impl World {
             charts: if server { version::shipped_charts(&version) } else { Vec::new() },
             static_pods: if server { STATIC_PODS.map(|pod| format!("{pod}.yaml")).to_vec() } else { Vec::new() },
             configured_server: if index == 0 { String::new() } else { first },
+            node_password: format!("hash-of-{name}-1"),
             token: if server { self.spec.token.clone() } else { String::new() },
             ..Disk::default()
         };

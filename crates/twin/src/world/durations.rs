@@ -38,6 +38,8 @@ pub const ETCD_START: Duration = seconds(8);
 pub const START_POLL: Duration = seconds(5);
 /// From a joined learner to its promotion: one tick of the leader.
 pub const PROMOTION: Duration = seconds(15);
+/// How long the leader waits for a learner that makes no progress.
+pub const LEARNER_STALL: Duration = seconds(300);
 /// From a healthy etcd to a ready API server.
 pub const API_START: Duration = seconds(25);
 /// From a ready API server to `READY=1`.

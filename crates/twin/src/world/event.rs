@@ -29,6 +29,13 @@ pub enum Event {
         /// The step.
         step: StartStep,
     },
+    /// The leader gives up a learner that has stalled.
+    Evict {
+        /// The control plane.
+        plane: usize,
+        /// The learner's name.
+        member: String,
+    },
     /// The static pods of a server's new version run.
     StaticPods {
         /// Where.
@@ -84,6 +91,17 @@ pub enum Event {
         /// The version.
         version: String,
     },
+    /// The pod of an upgrade job out of a snapshot does its work.
+    ReplayedJob {
+        /// The control plane.
+        plane: usize,
+        /// The job.
+        job: Key,
+        /// The node.
+        node: HostName,
+        /// The version, as an image's tag.
+        version: String,
+    },
     /// Something of Velero.
     Velero {
         /// The control plane.
@@ -101,6 +119,7 @@ impl World {
         match event {
             Event::Stage { host, unit, index } => self.run_stage(&host, &unit, index),
             Event::Start { host, generation, step } => self.continue_start(&host, generation, step),
+            Event::Evict { plane, member } => self.evict(plane, &member),
             Event::StaticPods { host, generation } => self.static_pods_run(&host, generation),
             Event::PowerOff { host, back_after_seconds } => self.power_off(&host, back_after_seconds),
             Event::Boot(host) => self.boot(&host),
@@ -109,6 +128,7 @@ impl World {
             Event::Rollout { plane, key } => self.rolled_out(plane, &key),
             Event::Plans { plane } => self.look_at_plans(plane),
             Event::PlanJob { plane, plan, node, version } => self.apply_plan(plane, &plan, &node, &version),
+            Event::ReplayedJob { plane, job, node, version } => self.replayed_job(plane, job, node, version),
             Event::Velero { plane, what } => self.velero(plane, what),
             Event::Write => self.workload_writes(),
         }

@@ -96,13 +96,14 @@ impl World {
         let host = self.host(name);
         let key = Key::node(name.as_str());
         let node = objects::node(host, self.planes[plane].store.get(&key), &stamp);
+        let hash = host.disk.node_password.clone();
         let now = self.now;
         let store = &mut self.planes[plane].store;
         store.put(key, node, &stamp);
         store.put(Key::lease(name.as_str()), objects::lease(name.as_str(), &micro, now), &stamp);
         let secret = Key::new("", "secrets", "kube-system", &format!("{name}.node-password.rke2"));
         if store.get(&secret).is_none() {
-            store.put(secret, objects::node_password(), &stamp);
+            store.put(secret, objects::node_password(&hash), &stamp);
         }
         self.pods_reported(name, plane);
     }

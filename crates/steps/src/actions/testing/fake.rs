@@ -30,6 +30,8 @@ pub struct FakeHost {
     pub staged: Vec<String>,
     /// Whether it answers.
     pub silent: bool,
+    /// The end of every unit's log; empty: a text with bad luck in it.
+    pub log: String,
     /// Marks that its own scripts have left.
     pub marks: Vec<String>,
 }
@@ -45,6 +47,8 @@ pub struct State {
     pub bucket: BTreeMap<String, Vec<u8>>,
     /// Status by URL.
     pub web: BTreeMap<String, u16>,
+    /// Whether the API answers nobody.
+    pub api_down: bool,
     /// Changes that were sent to hosts, and how many writes the API took.
     pub changes: Vec<String>,
     next_uid: u64,
@@ -149,7 +153,8 @@ impl FakeHost {
                 json!(Staged { complete, missing: if complete { vec![] } else { vec!["install.sh".to_owned()] } })
             }
             Look::Log { .. } => {
-                json!(Tail { exit: 0, text: BASE64.encode("level=fatal msg=\"no luck\"\nlevel=info msg=\"again\"\n") })
+                let text = if self.log.is_empty() { NO_LUCK } else { &self.log };
+                json!(Tail { exit: 0, text: BASE64.encode(text) })
             }
             Look::Kubeconfig => panic!("no action asks for this"),
             Look::Script { script: text } => json!(script(text)),
@@ -179,6 +184,7 @@ impl FakeHost {
             Change::Hold => (survey.hold, survey.hold_drop_in) = (true, true),
             Change::ReleaseHold => survey.hold = false,
             Change::KillNode { .. } => kill(survey),
+            Change::JoinAnew { .. } => survey.unit_begun_since = NOW,
             Change::MoveAside { parts } => {
                 for part in parts {
                     move_aside(survey, paths, *part, &order.run);
@@ -211,6 +217,8 @@ impl FakeHost {
         }
     }
 }
+
+const NO_LUCK: &str = "level=fatal msg=\"no luck\"\nlevel=info msg=\"again\"\n";
 
 /// Nothing of the node runs any more.
 pub fn kill(survey: &mut Survey) {

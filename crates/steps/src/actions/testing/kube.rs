@@ -11,6 +11,10 @@ use crate::ports::{AccessError, KubeApi, KubeRequest, KubeResponse, KubeVerb};
 impl KubeApi for Fake {
     async fn call(&self, _server: Option<&HostName>, request: &KubeRequest) -> Result<KubeResponse, AccessError> {
         let mut state = self.state.lock().unwrap();
+        if state.api_down {
+            let why = "connection refused".to_owned();
+            return Err(AccessError::Unreachable { whom: "the API".to_owned(), why });
+        }
         let path = request.path.split('?').next().unwrap();
         let refuse = |status: u16| Ok(KubeResponse { status, body: json!({ "message": "refused by the test" }) });
         if !matches!(request.verb, KubeVerb::Get) {
