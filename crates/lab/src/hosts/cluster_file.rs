@@ -56,7 +56,7 @@ fn host(host: &Host<'_>) -> Result<cluster::Host, LabError> {
         Role::Agent => cluster::Role::Agent,
     };
     let (name, address) = (name(host.name()), host.address()?);
-    Ok(cluster::Host { name, address, role, groups: Vec::new(), ssh: Ssh::default(), arch: None })
+    Ok(cluster::Host { name, address, node_ip: None, role, groups: Vec::new(), ssh: Ssh::default(), arch: None })
 }
 
 fn name(host: &str) -> HostName {
