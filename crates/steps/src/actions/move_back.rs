@@ -73,7 +73,18 @@ mod tests {
         scene.kill(&["server-0", "server-1", "server-2"]);
         scene.on("server-0", MoveAside { parts: parts() }).apply().await;
         let known = |text: &str| Param::Known(text.to_owned());
-        scene.on("server-0", ClusterReset { snapshot: known("/staged"), sha256: known("abc") }).apply().await;
+        scene
+            .on(
+                "server-0",
+                ClusterReset {
+                    snapshot: known("/staged"),
+                    sha256: known("abc"),
+                    version: known(""),
+                    lost: Param::default(),
+                },
+            )
+            .apply()
+            .await;
         scene
     }
 
