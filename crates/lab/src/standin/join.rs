@@ -132,6 +132,8 @@ fn spawn(data: &std::path::Path, name: &str) -> std::io::Result<Child> {
     let client = format!("http://127.0.0.1:{ETCD_TEMPORARY_PORT}");
     let peer = format!("http://127.0.0.1:{}", ETCD_TEMPORARY_PORT + 1);
     Command::new("etcd")
+        // An etcd tells systemd that it is ready: this one is not what the unit waits for.
+        .env_remove("NOTIFY_SOCKET")
         .arg("--data-dir")
         .arg(data)
         .args([
