@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # A compiler and ssh for building and rehearsing; the rest for the tests, which use the real programs.
-packages=(ca-certificates curl dbus etcd-client etcd-server gcc iproute2 libc6-dev openssh-client openssh-server procps
+packages=(ca-certificates curl dbus e2fsprogs etcd-client etcd-server gcc iproute2 libc6-dev openssh-client openssh-server procps
           strace sudo systemd unzip)
 rust=1.95
 

@@ -7,6 +7,7 @@ mod collector;
 mod command_line;
 mod fence;
 mod flaws;
+mod init;
 mod kills;
 mod plans;
 mod rehearsals;

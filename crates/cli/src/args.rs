@@ -1,5 +1,9 @@
 //! What can be typed: every command and option of the command line.
 
+mod init;
+
+pub use init::{InitArgs, InitSource};
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -88,6 +92,8 @@ pub enum Command {
     Retry(AskStepArgs),
     /// Show phases against budgets, the critical path and what was waited for
     Report(RunArg),
+    /// Write a cluster file from what a server, a kubeconfig or OpenTofu's outputs say
+    Init(InitArgs),
     /// Show the host keys of the cluster and write its known_hosts after a yes
     Trust(TrustArgs),
     /// Check runbooks and cluster files

@@ -2,6 +2,7 @@
 
 mod ask;
 mod doctor;
+mod init;
 mod list;
 mod logs;
 mod manual;
@@ -41,6 +42,7 @@ pub fn carry_out(cli: &Cli) -> Outcome {
         Command::Skip(args) => ask::skip(global, args),
         Command::Retry(args) => ask::retry(global, args),
         Command::Report(args) => report::report(global, args),
+        Command::Init(args) => init::init(global, args),
         Command::Trust(args) => trust::trust(global, args),
         Command::Validate(args) => validate::validate(args),
         Command::Runbooks(args) => runbooks::runbooks(global, args),

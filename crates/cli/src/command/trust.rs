@@ -1,5 +1,6 @@
 //! `trust`: shows the host keys that a cluster's hosts present, and writes its known_hosts after a yes.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ pub fn trust(global: &Global, args: &TrustArgs) -> Outcome {
         return Err(Problem::bad_input(format!("{} names no known_hosts file to write", path.display()))
             .next("add to the cluster file: ssh: (known_hosts: \"known_hosts\")"));
     };
+    trust_the_way(args, &cluster, &known_hosts)?;
     let scanned = block_on_scan(cluster)?;
     let (found, silent): (Vec<_>, Vec<_>) = scanned.into_iter().partition(|(_, answer)| answer.is_ok());
     let found: Vec<(HostName, ScannedKey)> =
@@ -43,6 +45,38 @@ pub fn trust(global: &Global, args: &TrustArgs) -> Outcome {
     eprintln!("{} host keys are in {}", keys.len(), known_hosts.display());
     Ok(if silent.is_empty() { Exit::Done } else { Exit::Refused })
 }
+
+/// Jump hosts come first, the nearest before the next: nothing beyond can be seen through a host that is not known.
+fn trust_the_way(args: &TrustArgs, cluster: &Arc<Cluster>, known_hosts: &Path) -> Result<(), Problem> {
+    for _ in 0..JUMPS_MAX {
+        let mut scanned = BTreeMap::new();
+        block_on(async {
+            let shell = world::open(cluster.clone()).await?.shell;
+            scanned = shell.scan_unknown_jumps(&world::hosts(cluster, &[])).await;
+            Ok(Exit::Done)
+        })?;
+        let mut keys = Vec::new();
+        for ((name, _), answer) in scanned {
+            match answer {
+                Ok(scanned) => {
+                    print(&format!("jump host {name}  {}  new", scanned.fingerprint));
+                    keys.push(scanned.key);
+                }
+                Err(error) => eprintln!("{error}"),
+            }
+        }
+        if keys.is_empty() {
+            return Ok(());
+        }
+        consent(args)?;
+        write_known_hosts(known_hosts, &keys)
+            .map_err(|error| Problem::bad_input("cannot write the host keys").observed(error))?;
+    }
+    Ok(())
+}
+
+/// Hosts that are gone through to reach one, at most.
+const JUMPS_MAX: usize = 8;
 
 type Scanned = Vec<(HostName, Result<ScannedKey, AccessError>)>;
 

@@ -1,5 +1,6 @@
 //! Hosts over SSH: one connection per host, opened once, reused, and opened again after a loss.
 
+mod agent;
 mod auth;
 mod connection;
 mod endpoint;
@@ -14,14 +15,14 @@ mod socket;
 mod tokens;
 
 pub use exec::BEGINNING;
-pub use host_key::fingerprint;
+pub use host_key::{UNKNOWN_KEY, fingerprint};
 pub use keys::Passphrases;
 pub use known_hosts::{KnownHostsError, TrustedKey, write_known_hosts};
 pub use openssh_config::ClientConfig;
 pub use russh::keys::PublicKey;
 pub use settings::SshSettings;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -107,7 +108,28 @@ impl SshShell {
 
     /// The host key that a host presents now, without logging in. Decides nothing.
     pub async fn scan_host_key(&self, host: &HostName) -> Result<ScannedKey, AccessError> {
-        let endpoint = &self.link(host).await?.endpoint;
+        self.scan(&self.link(host).await?.endpoint).await
+    }
+
+    /// The host keys of hosts that are gone through and whose key nobody has accepted yet, the nearest on each way, by
+    /// place: what lies beyond can be scanned when these are accepted, and a new shell is made.
+    pub async fn scan_unknown_jumps(
+        &self,
+        hosts: &[HostName],
+    ) -> BTreeMap<(String, u16), Result<ScannedKey, AccessError>> {
+        let mut scanned = BTreeMap::new();
+        for host in hosts {
+            // A host whose way cannot be told says so when it is scanned itself.
+            let Ok(link) = self.link(host).await else { continue };
+            let Some(jump) = connection::unknown_jump(&link.endpoint) else { continue };
+            if !scanned.contains_key(&jump.known_as) {
+                scanned.insert(jump.known_as.clone(), self.scan(jump).await);
+            }
+        }
+        scanned
+    }
+
+    async fn scan(&self, endpoint: &Endpoint) -> Result<ScannedKey, AccessError> {
         let _turn = self.opening.acquire().await.expect("the semaphore is never closed");
         let key = connection::scan(endpoint, &self.settings, &self.ring).await?;
         let fingerprint = host_key::fingerprint(&key);

@@ -60,10 +60,10 @@ async fn twenty_scripts_at_once_share_one_connection_below_its_limit_of_sessions
 async fn a_script_that_does_not_end_is_given_up_with_an_unknown_outcome() {
     let sshd = Sshd::start();
     let settings =
-        rke2flow_steps::access::ssh::SshSettings { command: std::time::Duration::from_millis(500), ..settings() };
+        rke2flow_steps::access::ssh::SshSettings { command: std::time::Duration::from_secs(3), ..settings() };
     let shell = shell(cluster(&sshd.ssh()), settings);
     let error = run(&shell, "sleep 30").await.unwrap_err();
-    assert!(matches!(&error, AccessError::Unknown { why, .. } if why.contains("did not end within 500ms")), "{error}");
+    assert!(matches!(&error, AccessError::Unknown { why, .. } if why.contains("did not end within 3s")), "{error}");
     assert_eq!(run(&shell, "echo well").await.unwrap().stdout, b"well\n");
 }
 

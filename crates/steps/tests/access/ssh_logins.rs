@@ -1,11 +1,13 @@
 //! Logging in: key files, the agent, jump hosts, and what is said when none of them works.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
-use rke2flow_steps::access::ssh::SshSettings;
+use rke2flow_steps::access::ssh::{Passphrases, SshSettings};
 use rke2flow_steps::ports::AccessError;
 
-use crate::sshd::{Sshd, cluster, keygen, public, run, settings, shell};
+use crate::sshd::{Sshd, cluster, cluster_of, host, keygen, public, run, settings, shell};
+use secrecy::SecretString;
 
 /// A real ssh-agent, gone with the value.
 struct Agent {
@@ -18,7 +20,7 @@ impl Agent {
         let socket = dir.join("agent");
         let child = Command::new("ssh-agent").arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()).spawn();
         let child = child.expect("ssh-agent is missing: apt-get install openssh-client");
-        while !socket.exists() {
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
             std::thread::yield_now();
         }
         Self { socket, child }
@@ -130,4 +132,108 @@ async fn a_jump_host_is_gone_through_and_its_own_key_is_checked_too() {
     std::fs::write(target.file("known_hosts"), line).unwrap();
     let output = run(&target.shell(&ssh), "echo through").await.unwrap();
     assert_eq!(output.stdout, b"through\n");
+}
+
+/// A person who says these passphrases, one after the other.
+struct Person {
+    says: Mutex<Vec<&'static str>>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Person {
+    fn who_says(says: &[&'static str]) -> Arc<Self> {
+        Arc::new(Self { says: Mutex::new(says.iter().rev().copied().collect()), asked: Mutex::default() })
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+impl Passphrases for Person {
+    fn ask(&self, question: &str) -> Option<SecretString> {
+        self.asked.lock().unwrap().push(question.to_owned());
+        self.says.lock().unwrap().pop().map(SecretString::from)
+    }
+}
+
+fn lock(key: &std::path::Path) {
+    let locked = Command::new("ssh-keygen").args(["-q", "-p", "-N", "secret", "-f"]).arg(key).status();
+    assert!(locked.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passphrase_is_asked_for_once_per_key_although_several_hosts_are_entered_at_once() {
+    let sshd = Sshd::start();
+    lock(&sshd.key());
+    let person = Person::who_says(&["wrong", "secret"]);
+    let ssh = sshd.ssh();
+    let hosts = ["s0", "s1", "s2"];
+    let cluster = cluster_of(&hosts.map(|name| (name, &ssh)));
+    let shell = shell(cluster, settings()).asking(person.clone());
+    for (name, report) in shell.check_all(&hosts.map(host)).await {
+        assert!(report.is_ok(), "{name}: {}", report.unwrap_err());
+    }
+    let key = sshd.key().display().to_string();
+    assert_eq!(person.asked(), [format!("Passphrase of {key}: "), format!("That was not it. Passphrase of {key}: ")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passphrase_is_not_asked_for_when_the_agent_has_the_key_or_the_host_does_not_want_it() {
+    let sshd = Sshd::start();
+    let agent = Agent::start(sshd.dir.path());
+    agent.add(&sshd.key());
+    lock(&sshd.key());
+    lock(&sshd.file("stranger"));
+    let person = Person::who_says(&["secret"]);
+    let held = SshSettings { agent: Some(agent.socket.clone()), ..settings() };
+    assert_eq!(run(&shell(cluster(&sshd.ssh()), held).asking(person.clone()), "true").await.unwrap().exit, 0);
+    let mut ssh = sshd.ssh();
+    ssh["key"] = sshd.file("stranger").to_str().unwrap().into();
+    let why = refusal(run(&sshd.shell(&ssh).asking(person.clone()), "true").await.unwrap_err());
+    assert!(why.contains("was refused with") && why.contains("locked"), "{why}");
+    assert_eq!(person.asked(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_wrong_passphrases_are_a_refusal_with_the_command_that_does_without() {
+    let sshd = Sshd::start();
+    lock(&sshd.key());
+    let person = Person::who_says(&["a", "b", "c", "secret"]);
+    let shell = sshd.shell(&sshd.ssh()).asking(person.clone());
+    for _ in 0..2 {
+        let why = refusal(run(&shell, "true").await.unwrap_err());
+        assert!(why.contains("could not be unlocked with 3 passphrases: run `ssh-add "), "{why}");
+    }
+    assert_eq!(person.asked().len(), 3, "nobody is asked again for every host and every attempt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_with_more_keys_than_the_host_lets_us_try_still_logs_in() {
+    for (tries, before) in [(6, 11), (2, 4)] {
+        let sshd = Sshd::with_config(&format!("MaxAuthTries {tries}"));
+        let agent = Agent::start(sshd.dir.path());
+        for number in 0..before {
+            let name = format!("other{number}");
+            keygen(sshd.dir.path(), &name, &["-t", "ed25519"]);
+            agent.add(&sshd.file(&name));
+        }
+        agent.add(&sshd.key());
+        let output = run(&with_agent(&sshd, &agent), "echo in").await;
+        assert_eq!(output.unwrap().stdout, b"in\n", "MaxAuthTries {tries}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_with_far_too_many_keys_is_given_up_with_a_way_out() {
+    let sshd = Sshd::with_config("MaxAuthTries 1");
+    let agent = Agent::start(sshd.dir.path());
+    for number in 0..8 {
+        let name = format!("other{number}");
+        keygen(sshd.dir.path(), &name, &["-t", "ed25519"]);
+        agent.add(&sshd.file(&name));
+    }
+    agent.add(&sshd.key());
+    let why = refusal(run(&with_agent(&sshd, &agent), "true").await.unwrap_err());
+    assert!(why.contains("more keys were not tried after 6 connections") && why.contains("IdentitiesOnly"), "{why}");
 }

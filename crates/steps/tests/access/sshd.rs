@@ -30,6 +30,17 @@ impl Sshd {
 
     /// With more lines of sshd_config.
     pub fn with_config(more: &str) -> Self {
+        Self::of(more, None)
+    }
+
+    /// In a mount namespace with a passwd and a sudoers of its own: the user `deploy`, whose home is `home`, and sudo
+    /// with these rules. `BASE` in `more` is the sshd's directory.
+    pub fn with_users(more: &str, sudoers: &str) -> Self {
+        assert!(Path::new("/usr/bin/sudo").exists(), "sudo is missing: apt-get install sudo");
+        Self::of(more, Some(sudoers))
+    }
+
+    fn of(more: &str, sudoers: Option<&str>) -> Self {
         assert!(Path::new(SSHD).exists(), "{SSHD} is missing: apt-get install openssh-server");
         std::fs::create_dir_all("/run/sshd").expect("sshd needs /run/sshd, and the tests need root");
         let dir = tempfile::tempdir().unwrap();
@@ -37,7 +48,10 @@ impl Sshd {
             keygen(dir.path(), name, &["-t", "ed25519"]);
         }
         std::fs::copy(dir.path().join("key.pub"), dir.path().join("authorized")).unwrap();
-        let (port, child) = launch(dir.path(), more);
+        if let Some(sudoers) = sudoers {
+            users(dir.path(), sudoers);
+        }
+        let (port, child) = launch(dir.path(), &more.replace("BASE", &dir.path().to_string_lossy()));
         Self { dir, port, child }
     }
 
@@ -92,7 +106,7 @@ fn launch(dir: &Path, more: &str) -> (u16, Child) {
              PermitRootLogin prohibit-password\nMaxStartups 100\nLogLevel ERROR\n{more}\n"
         );
         std::fs::write(dir.join("sshd_config"), config).unwrap();
-        let mut child = Command::new(SSHD)
+        let mut child = server(dir)
             .args(["-D", "-f"])
             .arg(dir.join("sshd_config"))
             .arg("-E")
@@ -111,6 +125,43 @@ fn launch(dir: &Path, more: &str) -> (u16, Child) {
         child.kill().ok();
     }
     panic!("sshd does not start: {}", std::fs::read_to_string(dir.join("sshd.log")).unwrap_or_default());
+}
+
+/// The program, which sees the directory's own users when there are some.
+fn server(dir: &Path) -> Command {
+    let users = dir.join("users");
+    if !users.exists() {
+        return Command::new(SSHD);
+    }
+    let mut command = Command::new("unshare");
+    let script =
+        "cd \"$0\"; for file in passwd shadow group sudoers; do mount --bind $file /etc/$file; done; exec \"$@\"";
+    command.args(["--mount", "--propagation", "private", "sh", "-ec", script]).arg(users).arg(SSHD);
+    command
+}
+
+/// root, `deploy` and nobody else; only who is asked for by a rule becomes root.
+fn users(dir: &Path, sudoers: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let (users, home) = (dir.join("users"), dir.join("home"));
+    for made in [&users, &home] {
+        std::fs::create_dir(made).unwrap();
+    }
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let passwd = "root:x:0:0::/root:/bin/bash\nsshd:x:105:65534::/run/sshd:/usr/sbin/nologin\n\
+                  nobody:x:65534:65534::/:/usr/sbin/nologin\n";
+    let deploy = format!("deploy:x:4242:4242::{}:/bin/bash\n", home.display());
+    let shadow = "root:*:19000:0:99999:7:::\nsshd:*:19000:0:99999:7:::\ndeploy:*:19000:0:99999:7:::\n";
+    let rules = format!("Defaults env_reset\nroot ALL=(ALL:ALL) ALL\n{sudoers}");
+    for (name, text, mode) in [
+        ("passwd", format!("{passwd}{deploy}"), 0o644),
+        ("shadow", shadow.to_owned(), 0o600),
+        ("group", "root:x:0:\nnogroup:x:65534:\ndeploy:x:4242:\n".to_owned(), 0o644),
+        ("sudoers", rules, 0o440),
+    ] {
+        std::fs::write(users.join(name), text).unwrap();
+        std::fs::set_permissions(users.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
 }
 
 fn greets(port: u16) -> bool {
@@ -138,6 +189,13 @@ pub fn settings() -> SshSettings {
 
 pub fn cluster(ssh: &serde_json::Value) -> Cluster {
     cluster_of(&[("s0", ssh)])
+}
+
+/// One server `s0` whose address in the cluster file is this.
+pub fn cluster_at(address: &str, ssh: &serde_json::Value) -> Cluster {
+    let mut cluster = cluster(ssh);
+    address.clone_into(&mut cluster.hosts[0].address);
+    cluster
 }
 
 pub fn cluster_of(hosts: &[(&str, &serde_json::Value)]) -> Cluster {

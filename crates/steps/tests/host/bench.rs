@@ -113,8 +113,25 @@ impl Bench {
         Output { exit: output.status.code().unwrap_or(-1), stdout: output.stdout, stderr: output.stderr }
     }
 
+    /// Runs a script under strace, and gives what strace saw.
+    pub fn trace(&self, text: &str) -> String {
+        let file = self.world("trace");
+        let mut strace = self.command_of("strace");
+        strace.args(["-f", "-y", "-q", "-s", "300", "-e", super::oracle::TRACED, "-o", &file, "sh", "-s"]);
+        strace.stdout(fs::File::create(format!("{}{}", self.root.path().display(), super::oracle::ANSWER)).unwrap());
+        let mut child = strace.spawn().expect("strace is missing: apt-get install strace");
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.read(&file)
+    }
+
     fn command(&self) -> Command {
-        let mut command = Command::new("sh");
+        self.command_of("sh")
+    }
+
+    fn command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         command
             .env_clear()
             .env("PATH", format!("{}:{}", self.world("tools"), std::env::var("PATH").unwrap()))

@@ -1,6 +1,8 @@
 mod bench;
 mod changes;
+mod durability;
 mod looks;
+mod oracle;
 mod orders;
 mod quoting;
 mod restores;

@@ -5,16 +5,15 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use russh::client::{AuthResult, Handle};
 use russh::keys::agent::AgentIdentity;
-use russh::keys::agent::client::AgentClient;
 use russh::keys::ssh_key::HashAlg;
 use russh::keys::{Algorithm, PrivateKey, PrivateKeyWithHashAlg, PublicKey};
-use tokio::net::UnixStream;
 
+use super::agent;
 use super::connection::Verifier;
 use super::endpoint::Keys;
 use super::host_key::fingerprint;
@@ -68,7 +67,7 @@ impl Login {
     pub(super) async fn prepare(keys: &Keys, agent_answer: Duration) -> Result<Self, String> {
         let mut notes = Vec::new();
         let held = match &keys.agent {
-            Some(socket) => agent_keys(socket, agent_answer).await.unwrap_or_else(|why| {
+            Some(socket) => agent::keys(socket, agent_answer).await.unwrap_or_else(|why| {
                 notes.push(why);
                 Vec::new()
             }),
@@ -94,28 +93,46 @@ impl Login {
         Ok(Self { candidates, agent, agent_answer, tried: Vec::new(), last: None, notes })
     }
 
-    /// Tries keys on a new connection until one is accepted, or the connection has had enough of them.
-    pub(super) async fn go_on(&mut self, handle: &mut Handle<Verifier>, user: &str) -> Progress {
+    /// Tries keys on a new connection until one is accepted, or the connection has had enough of them. `farewell` is
+    /// what the host said when it closed by itself.
+    pub(super) async fn go_on(
+        &mut self,
+        handle: &mut Handle<Verifier>,
+        user: &str,
+        farewell: &OnceLock<String>,
+    ) -> Progress {
         let mut refusals = 0;
         while let Some(candidate) = self.candidates.pop_front() {
             if refusals == REFUSALS {
                 self.candidates.push_front(candidate);
                 return Progress::Another;
             }
-            match self.offer(handle, user, &candidate).await {
+            let offered = self.offer(handle, user, &candidate).await;
+            // Too many refused keys are what a host closes for; a link that breaks says nothing.
+            let sent_away = refusals > 0 || farewell.get().is_some();
+            match offered {
                 Ok(Offered::Accepted) => return Progress::In,
                 Ok(Offered::Wanted(file)) => return Progress::Wanted(file),
-                Ok(Offered::Refused(result)) => self.remember(result),
                 Ok(Offered::Unsigned(why)) => self.notes.push(why),
-                // Refused keys are what sshd closes for; before the first one it is something else.
-                Err(why) if refusals == 0 || !handle.is_closed() => return Progress::Broke(why),
-                Err(_) => self.candidates.push_front(candidate),
+                Ok(Offered::Refused(result)) => {
+                    let closed = handle.is_closed() || says_nothing(&result);
+                    self.remember(result);
+                    match (closed, sent_away) {
+                        (false, _) => {}
+                        (true, false) => return Progress::Broke("the connection ended".to_owned()),
+                        (true, true) if self.candidates.is_empty() => break,
+                        (true, true) => return Progress::Another,
+                    }
+                }
+                Err(_) if handle.is_closed() && sent_away => {
+                    self.candidates.push_front(candidate);
+                    return Progress::Another;
+                }
+                Err(why) => return Progress::Broke(why),
             }
             refusals += 1;
-            if handle.is_closed() && !self.candidates.is_empty() {
-                return Progress::Another;
-            }
         }
+        self.notes.extend(farewell.get().map(|words| format!("it closed with: {words}")));
         Progress::Refused(self.refusal(user))
     }
 
@@ -185,9 +202,9 @@ impl Login {
         hash: Option<HashAlg>,
     ) -> Result<AuthResult, String> {
         let socket = self.agent.as_deref().ok_or("no agent")?;
-        let place = place(socket);
-        let mut agent = connect(socket, self.agent_answer).await?;
-        let signed = handle.authenticate_publickey_with(user, key.clone(), hash, &mut agent).await;
+        let place = agent::place(socket);
+        let mut signer = agent::connect(socket, self.agent_answer).await?;
+        let signed = handle.authenticate_publickey_with(user, key.clone(), hash, &mut signer).await;
         signed.map_err(|error| format!("{place} did not sign with {}: {error}", fingerprint(key)))
     }
 
@@ -216,6 +233,11 @@ impl Login {
             self.tried.join(", ")
         )
     }
+}
+
+/// A host that refuses a key always says what else it takes; russh gives this when the session has ended.
+fn says_nothing(result: &AuthResult) -> bool {
+    matches!(result, AuthResult::Failure { remaining_methods, .. } if remaining_methods.is_empty())
 }
 
 enum Offered {
@@ -279,7 +301,7 @@ fn found(file: &Path, read: KeyFile) -> Result<KeyFile, String> {
 fn nothing_to_try(keys: &Keys, notes: &[String]) -> String {
     let agent = match &keys.agent {
         None => "SSH_AUTH_SOCK names no agent".to_owned(),
-        Some(socket) if notes.is_empty() => format!("{} has no key that may be used", place(socket)),
+        Some(socket) if notes.is_empty() => format!("{} has no key that may be used", agent::place(socket)),
         Some(_) => notes.join("; "),
     };
     let files: Vec<String> = keys.key.iter().chain(&keys.files).map(|file| file.display().to_string()).collect();
@@ -288,33 +310,6 @@ fn nothing_to_try(keys: &Keys, notes: &[String]) -> String {
         "no key to log in with: {agent}{files}: `ssh-add FILE`, or name a file as `ssh.key` in the cluster file, or as \
          IdentityFile in ~/.ssh/config"
     )
-}
-
-fn place(socket: &Path) -> String {
-    format!("SSH agent at {}", socket.display())
-}
-
-async fn connect(socket: &Path, limit: Duration) -> Result<AgentClient<UnixStream>, String> {
-    let place = place(socket);
-    match tokio::time::timeout(limit, AgentClient::connect_uds(socket)).await {
-        Ok(Ok(agent)) => Ok(agent),
-        Ok(Err(error)) => Err(format!("{place} does not answer: {error}")),
-        Err(_) => Err(format!("{place} does not answer within {limit:?}")),
-    }
-}
-
-/// The agent's plain keys; certificates are not used.
-async fn agent_keys(socket: &Path, limit: Duration) -> Result<Vec<PublicKey>, String> {
-    let mut agent = connect(socket, limit).await?;
-    let place = place(socket);
-    let listed = tokio::time::timeout(limit, agent.request_identities()).await;
-    let listed = listed.map_err(|_| format!("{place} does not answer within {limit:?}"))?;
-    let identities = listed.map_err(|error| format!("{place} lists no keys: {error}"))?;
-    let plain = identities.into_iter().filter_map(|identity| match identity {
-        AgentIdentity::PublicKey { key, .. } => Some(key),
-        AgentIdentity::Certificate { .. } => None,
-    });
-    Ok(plain.collect())
 }
 
 /// RSA keys sign with SHA-2 only.

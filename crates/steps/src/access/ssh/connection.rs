@@ -1,8 +1,8 @@
 //! One SSH connection: opened, host key checked, logged in, guarded against a peer that went silent.
 
 use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use russh::client::{self, Handle, Msg};
@@ -97,7 +97,9 @@ impl Connection {
 /// Checks the host key; a scan takes the key and leaves.
 pub(super) struct Verifier {
     purpose: Purpose,
-    accepted: Arc<std::sync::OnceLock<String>>,
+    accepted: Arc<OnceLock<String>>,
+    /// What the other side said when it closed.
+    farewell: Arc<OnceLock<String>>,
 }
 
 enum Purpose {
@@ -129,6 +131,13 @@ impl client::Handler for Verifier {
             }
         }
     }
+
+    async fn disconnected(&mut self, reason: client::DisconnectReason<LinkError>) -> Result<(), LinkError> {
+        if let client::DisconnectReason::ReceivedDisconnect(words) = reason {
+            self.farewell.get_or_init(|| words.message);
+        }
+        Ok(())
+    }
 }
 
 /// Connects, checks the host key and logs in, on as many connections as the keys take.
@@ -142,13 +151,14 @@ pub(super) async fn open(
     let mut login = login.map_err(|why| endpoint.refused(why))?;
     for _ in 0..CONNECTIONS {
         let (stream, under) = dial(endpoint, settings, ring).await?;
-        let accepted = Arc::new(std::sync::OnceLock::new());
-        let verifier = Verifier { purpose: Purpose::LogIn(trust.clone()), accepted: accepted.clone() };
+        let (accepted, farewell) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
+        let purpose = Purpose::LogIn(trust.clone());
+        let verifier = Verifier { purpose, accepted: accepted.clone(), farewell: farewell.clone() };
         let config = Arc::new(config(settings, &trust));
         let logging_in = async {
             let connecting = client::connect_stream(config, stream, verifier).await;
             let mut handle = connecting.map_err(|error| why(endpoint, &trust, error))?;
-            let progress = login.go_on(&mut handle, &endpoint.user).await;
+            let progress = login.go_on(&mut handle, &endpoint.user, &farewell).await;
             Ok((handle, progress))
         };
         let limit = settings.login;
@@ -177,7 +187,7 @@ fn logged_in(
     endpoint: &Endpoint,
     settings: &SshSettings,
     handle: Handle<Verifier>,
-    accepted: &std::sync::OnceLock<String>,
+    accepted: &OnceLock<String>,
     under: Under,
 ) -> Connection {
     Connection {
@@ -192,6 +202,12 @@ fn logged_in(
     }
 }
 
+/// The nearest host on the way whose key nobody has accepted yet: until then nothing beyond it can be seen.
+pub(super) fn unknown_jump(endpoint: &Endpoint) -> Option<&Endpoint> {
+    let Via::Jump(jump) = &endpoint.via else { return None };
+    unknown_jump(jump).or_else(|| Trust::of(jump).is_ok_and(|trust| trust.knows_nothing()).then_some(&**jump))
+}
+
 /// The key that the host presents, without logging in.
 pub(super) async fn scan(
     endpoint: &Endpoint,
@@ -200,7 +216,7 @@ pub(super) async fn scan(
 ) -> Result<PublicKey, AccessError> {
     let (stream, _under) = dial(endpoint, settings, ring).await?;
     let trust = Trust::default();
-    let verifier = Verifier { purpose: Purpose::Scan, accepted: Arc::default() };
+    let verifier = Verifier { purpose: Purpose::Scan, accepted: Arc::default(), farewell: Arc::default() };
     let connecting = client::connect_stream(Arc::new(config(settings, &trust)), stream, verifier);
     match tokio::time::timeout(settings.login, Box::pin(connecting)).await {
         Ok(Err(LinkError::Scanned(key))) => Ok(*key),

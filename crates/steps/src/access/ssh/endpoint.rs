@@ -94,7 +94,7 @@ impl Endpoint {
             (Some(own), _) => (Some(own.clone()), Unsaid::Root),
             (None, theirs) => (theirs.clone(), Unsaid::LocalName),
         };
-        endpoint.origin = origin(&ssh, &configured, &endpoint, jumps.as_deref());
+        endpoint.origin = origin(address, &ssh, &configured, &endpoint, jumps.as_deref());
         endpoint.via = match (jumps.filter(|jumps| jumps != NO_FILE), &configured.proxy_command) {
             (Some(jumps), _) => Box::pin(Self::through(name, &jumps, &ssh, settings, jumps_unsaid, depth)).await?,
             (None, Some(command)) if ssh.jump.is_none() => Via::Command(tokens.expand(command).map_err(refused)?),
@@ -248,27 +248,22 @@ fn known_hosts(
 }
 
 /// `user deploy, port 2222, through bastion: /home/ann/.ssh/config:3`.
-fn origin(ssh: &Ssh, configured: &Configured, endpoint: &Endpoint, jumps: Option<&str>) -> String {
+fn origin(asked: &str, ssh: &Ssh, configured: &Configured, endpoint: &Endpoint, jumps: Option<&str>) -> String {
     let mut said = Vec::new();
+    // `root` may be ours: it is what stands last when nothing is said.
     if ssh.user.is_none() && endpoint.user != "root" && configured.user.is_some() {
         said.push(format!("user {}", endpoint.user));
     }
     if ssh.port.is_none() && endpoint.port != DEFAULT_PORT {
         said.push(format!("port {}", endpoint.port));
     }
-    // The tokens' original name is in `name` or in the cluster file; what matters is where it led.
-    if configured.places.is_empty() {
-        return String::new();
-    }
-    if let Some(hostname) = &configured.hostname {
-        said.push(format!("address {hostname}"));
-    }
+    said.extend(configured.hostname.iter().filter(|name| *name != asked).map(|name| format!("address {name}")));
     if ssh.jump.is_none() {
         said.extend(jumps.map(|jumps| format!("through {jumps}")));
         said.extend(configured.proxy_command.iter().map(|_| "through ProxyCommand".to_owned()));
     }
     said.extend(configured.host_key_alias.iter().map(|alias| format!("host key of {alias}")));
-    format!("{}: {}", said.join(", "), configured.places.join(", "))
+    if said.is_empty() { String::new() } else { format!("{}: {}", said.join(", "), configured.places.join(", ")) }
 }
 
 #[cfg(test)]

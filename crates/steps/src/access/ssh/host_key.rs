@@ -7,6 +7,9 @@ use russh::keys::{Algorithm, PublicKey};
 use super::endpoint::Endpoint;
 use super::known_hosts::{Recorded, bare};
 
+/// What the refusal of a host says whose key nobody has accepted yet.
+pub const UNKNOWN_KEY: &str = "its host key is not known";
+
 /// What a host must present.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
@@ -26,6 +29,11 @@ impl Trust {
         let (name, port) = &endpoint.known_as;
         let recorded = Recorded::read(&endpoint.known_hosts, name, *port).map_err(|error| error.to_string())?;
         Ok(Self { recorded })
+    }
+
+    /// Whether any key would be unknown.
+    pub(super) fn knows_nothing(&self) -> bool {
+        self.recorded.keys.is_empty()
     }
 
     /// The key types to ask for: those that are recorded, so that a host is not asked for a type that nobody can
@@ -63,7 +71,7 @@ impl Trust {
 
     fn unknown(&self, shown: &str) -> String {
         let mut why = format!(
-            "its host key is not known: {shown}; compare it with `ssh-keygen -lf` on the host's own console, then run \
+            "{UNKNOWN_KEY}: {shown}; compare it with `ssh-keygen -lf` on the host's own console, then run \
              `rke2flow trust`"
         );
         if let Some(place) = self.recorded.authorities.first() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -12,6 +13,9 @@ use super::exec::{self, Broken, Ended};
 use super::keys::KeyRing;
 use super::settings::SshSettings;
 use crate::ports::AccessError;
+
+/// How long an sshd may take to count a session as ended that has ended for us.
+const SESSION_ENDS: Duration = Duration::from_millis(50);
 
 /// One host's connections.
 pub(super) struct Link {
@@ -135,7 +139,10 @@ impl Link {
         self.sessions.fetch_min(carried.max(1), Ordering::Relaxed);
         tracing::debug!(host = %self.endpoint.name, carried, "its sshd allows no further session on this connection");
         if carried == 0 {
-            self.forget(connection).await;
+            // The one before has ended here and not yet there.
+            tokio::time::sleep(SESSION_ENDS).await;
+            connection.capacity.store(1, Ordering::Relaxed);
+            connection.sessions.add_permits(1);
         }
         Ok(())
     }

@@ -12,8 +12,11 @@ use tokio::process::Command;
 const LIMIT: Duration = Duration::from_secs(10);
 /// The system's file, which is read after the person's.
 const SYSTEM: &str = "/etc/ssh/ssh_config";
-/// How `ssh -v` says that a block applies: `debug1: FILE line N: Applying options for PATTERN`.
+/// How `ssh -vvv` says that a Host block applies: `debug1: FILE line N: Applying options for PATTERN`.
 const APPLIED: &str = ": Applying options for ";
+/// And how for each condition of a Match block (`debug3: FILE line N: matched …`), and once for all of them.
+const MATCHED: &str = ": matched ";
+const MATCH_FOUND: &str = "debug2: match found";
 
 /// Which client configuration is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +75,7 @@ impl ClientConfig {
         let failed = |why: String| format!("`ssh -G` cannot read {}: {why}", listed(&files));
         let whole = including(&files, question.unsaid).map_err(|error| failed(error.to_string()))?;
         let mut ssh = Command::new("ssh");
-        ssh.args(["-v", "-G", "-F"]).arg(whole.path());
+        ssh.args(["-vvv", "-G", "-F"]).arg(whole.path());
         if let Some(user) = question.user {
             ssh.args(["-l", user]);
         }
@@ -94,7 +97,7 @@ impl ClientConfig {
         };
         let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         if !output.status.success() {
-            let words: Vec<&str> = told.lines().filter(|line| !line.starts_with("debug1: ")).collect();
+            let words: Vec<&str> = told.lines().filter(|line| !line.starts_with("debug")).collect();
             let ours = whole.path().display().to_string();
             return Err(failed(words.join("; ").replace(&ours, "it")));
         }
@@ -132,16 +135,17 @@ fn listed(files: &[PathBuf]) -> String {
 
 fn places(told: &str, ours: &Path) -> Vec<String> {
     let ours = ours.display().to_string();
-    let mut places = Vec::new();
+    let (mut places, mut matching) = (Vec::new(), None);
     for line in told.lines() {
-        let Some((place, _)) = line.strip_prefix("debug1: ").and_then(|rest| rest.split_once(APPLIED)) else {
-            continue;
+        let place = |what: &str| {
+            let (place, _) = line.split_once(": ")?.1.split_once(what)?;
+            Some(place.replacen(" line ", ":", 1))
         };
-        let place = place.replacen(" line ", ":", 1);
-        if !place.starts_with(&ours) && !places.contains(&place) {
-            places.push(place);
-        }
+        let applies = if line == MATCH_FOUND { matching.take() } else { place(APPLIED) };
+        matching = place(MATCHED).or(matching);
+        places.extend(applies.filter(|place| !place.starts_with(&ours)));
     }
+    places.dedup();
     places
 }
 

@@ -26,6 +26,13 @@ boot_id() { cat /proc/sys/kernel/random/boot_id; }
 # To the disk: `sync FILE` is fsync in coreutils; where it is not known, everything is written.
 flush() { sync "$@" 2>/dev/null || sync; }
 
+# A directory that is there after a power cut: its name in the one above is flushed, too.
+directory() {
+	[ -d "${1%/*}" ] || directory "${1%/*}"
+	mkdir -p "$1"
+	flush "${1%/*}"
+}
+
 # Standard input becomes the file, whole or not at all, and survives a power cut. The last suffix is nobody's pattern.
 durable() {
 	cat >"$1.tmp" || die "cannot write $1.tmp"

@@ -21,7 +21,7 @@ claim_state() {
 }
 
 lock_state() {
-	mkdir -p "$state"
+	directory "$state"
 	exec 9<"$state"
 	flock -w 20 9 || die "cannot lock $state: another command has held it for 20 s"
 }

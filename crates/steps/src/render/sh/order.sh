@@ -10,11 +10,12 @@ if [ "$answer" != '"Unknown"' ]; then
 	printf '%s\n' "$answer"
 	return
 fi
-mkdir -p "$receipt" "$state/units"
+directory "$receipt"
+directory "$state/units"
 staged_script | durable "$receipt/script"
 chmod 700 "$receipt/script"
 ln -sfn "$receipt" "$state/units/$order_unit"
-flush "${receipt%/*}" "$state/$run" "$state"
+flush "$state/units"
 # Proxies and the like, as the node's own unit has them: only the files' names become properties, not what is in them.
 files=$(systemctl show --no-pager --property=EnvironmentFiles "$unit.service" 2>/dev/null |
 	sed -n 's/^EnvironmentFiles=\(.*\) (ignore_errors=.*$/\1/p')

@@ -21,5 +21,7 @@ flush "$state"
 #: remove-drop-in
 rm -f "$drop_in"
 rmdir "${drop_in%/*}" 2>/dev/null || :
+if [ -d "${drop_in%/*}" ]; then flush "${drop_in%/*}"; fi
+flush "${drop_in%/*/*}"
 #: reload
 systemctl daemon-reload

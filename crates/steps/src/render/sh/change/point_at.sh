@@ -1,4 +1,4 @@
 
 #: write-override
-mkdir -p "${override%/*}"
+directory "${override%/*}"
 printf '%s\n' "$override_text" | durable "$override"

@@ -21,7 +21,7 @@ fi
 [ -f "$file" ] || refuse "$file does not exist"
 [ "$(digest <"$file")" = "$sha256" ] || refuse "$file does not have the digest $sha256"
 #: unpack
-mkdir -p "${to%/*}"
+directory "${to%/*}"
 rm -f "$to.of"
 case $file in
 *.zip) inflate "$file" >"$to.part" ;;

@@ -1,4 +1,4 @@
 
 #: write-point
-mkdir -p "$points"
+directory "$points"
 printf '%s\n' "$point_json" | durable "$point_file"
