@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
 
+mod aborts;
 mod bad_input;
 mod collector;
 mod command_line;
@@ -9,6 +10,7 @@ mod fence;
 mod flaws;
 mod init;
 mod kills;
+mod ownership;
 mod plans;
 mod rehearsals;
 mod runs;
