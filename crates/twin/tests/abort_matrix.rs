@@ -85,11 +85,12 @@ fn try_all(points: Vec<Point>, before: &Value) {
     assert!(wrong.is_empty(), "{} of {} points:\n{}", wrong.len(), points.len(), wrong.join("\n"));
 }
 
-/// Without `RKE2FLOW_CRASH_POINTS=all` every eleventh is tried: before and after in turn.
+/// Every point is minutes of work, and each has an upgrade before it. Without `RKE2FLOW_ABORT_POINTS=all` every eleventh
+/// is tried: before and after in turn.
 fn stride() -> usize {
-    match std::env::var("RKE2FLOW_CRASH_POINTS").as_deref() {
+    match std::env::var("RKE2FLOW_ABORT_POINTS").as_deref() {
         Ok("all") => 1,
-        Ok(number) => number.parse().expect("RKE2FLOW_CRASH_POINTS is `all` or a number: every n-th point"),
+        Ok(number) => number.parse().expect("RKE2FLOW_ABORT_POINTS is `all` or a number: every n-th point"),
         Err(_) => 11,
     }
 }
