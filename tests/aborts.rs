@@ -21,7 +21,8 @@ fn upgraded() -> Scenario {
 
 fn open_run(scenario: &Scenario) -> String {
     let runs: Value = serde_json::from_str(&scenario.rke2flow(&["runs", "-o", "json"]).stdout).unwrap();
-    runs["runs"][0]["run"].as_str().unwrap().to_owned()
+    let open = |run: &&Value| !["succeeded", "aborted"].contains(&run["state"].as_str().unwrap());
+    runs["runs"].as_array().unwrap().iter().find(open).unwrap()["run"].as_str().unwrap().to_owned()
 }
 
 #[test]
