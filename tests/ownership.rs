@@ -215,7 +215,8 @@ fn one_who_takes_over_a_run_follows_its_reset_that_is_under_way_and_does_not_rep
     bob.does(&["resume", &run]).ends_with(5).says("held by alice@").says("--takeover");
     bob.does(&["resume", &run, "--takeover"]).ends_with(0).says("succeeded");
     stale.signal("CONT");
-    assert_eq!(stale.end(), Some(5));
+    // Refused as soon as it orders something; 1 when it first meets a world that its own probes refuse.
+    assert!(matches!(stale.end(), Some(1 | 5)));
     let log = scenario.ask_twin(Ask::Log, Value::Null);
     let resets = |entry: &&Value| entry["what"].as_str().unwrap().starts_with("start ClusterReset");
     assert_eq!(log.as_array().unwrap().iter().filter(resets).count(), 1);
