@@ -193,6 +193,9 @@ pub const REFUSED_EXIT: i32 = 65;
 pub struct Files {
     /// Those that exist.
     pub files: Vec<FileInfo>,
+    /// Snapshots that are being written: `<name>.part` changed within the last minute.
+    #[serde(default)]
+    pub in_progress: Vec<String>,
 }
 
 /// One file.
@@ -215,6 +218,30 @@ pub struct FileInfo {
 pub struct Points {
     /// The files' contents, base64 of JSON; newest last; at most 50.
     pub points: Vec<String>,
+    /// Files that did not fit into this answer, newest first: to be asked for one by one.
+    #[serde(default)]
+    pub left_out: Vec<String>,
+}
+
+/// A part of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Part {
+    /// Bytes of the whole file.
+    pub total: u64,
+    /// The part, base64: at most 128 KiB of the file.
+    pub text: String,
+}
+
+/// What a recovery point says of a host beside its survey.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Identity {
+    /// [`crate::token::token_hash`] of the server token on disk, made on the host; empty: none.
+    pub token_hash: String,
+    /// SHA-256 over the node's configuration without our drop-ins; empty: there is none.
+    pub config_sha256: String,
+    /// The version of the etcd that runs here, `3.5.21`; empty: it does not answer.
+    pub etcd_version: String,
 }
 
 /// Whether a release is staged.

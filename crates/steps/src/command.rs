@@ -9,6 +9,7 @@ use rke2flow_engine::id::{InstanceId, RunId, UnitName};
 use serde::{Deserialize, Serialize};
 
 use crate::paths::HostPaths;
+use crate::transfer::Presigned;
 
 /// What a script's first line begins with; the rest of that line is the envelope as JSON.
 pub const ENVELOPE_MARK: &str = "# rke2flow ";
@@ -16,7 +17,8 @@ pub const ENVELOPE_MARK: &str = "# rke2flow ";
 /// Version of the envelope. A host-side reader refuses another one.
 pub const ENVELOPE_VERSION: u32 = 1;
 
-/// A command with everything that a host must know to accept or refuse it. Holds no secret.
+/// A command with everything that a host must know to accept or refuse it. Holds no secret but a [`Presigned`] request,
+/// so it is never written to a disk, neither here nor there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Envelope {
     /// [`ENVELOPE_VERSION`].
@@ -80,13 +82,24 @@ pub enum Look {
         /// Absolute paths; at most 64.
         paths: Vec<String>,
     },
-    /// Local etcd snapshots whose name begins so → [`crate::answer::Files`].
+    /// Local etcd snapshots whose name begins so, RKE2's own and the copies that rke2flow keeps → [`crate::answer::Files`].
     Snapshots {
         /// Beginning of the file name; empty for all. The newest 200 are returned, newest first.
         prefix: String,
     },
-    /// Recovery points that this host keeps → [`crate::answer::Points`].
+    /// What RKE2 itself lists as snapshots, as `etcd-snapshot list --output json` prints it → [`crate::answer::Tail`].
+    SnapshotList,
+    /// Recovery points that this host keeps, as many as fit → [`crate::answer::Points`].
     Points,
+    /// A part of one recovery point → [`crate::answer::Part`].
+    Point {
+        /// Its file, as [`crate::answer::Points::left_out`] names it.
+        file: String,
+        /// Bytes before the part.
+        offset: u64,
+    },
+    /// What a recovery point says of a host beside its survey → [`crate::answer::Identity`].
+    Identity,
     /// Whether a release is staged completely, its checksums verified → [`crate::answer::Staged`].
     Release {
         /// `v1.33.4+rke2r1`
@@ -117,6 +130,9 @@ pub enum ClaimCommand {
     Release(Claim),
 }
 
+/// How many copies of snapshots a host keeps beside RKE2's own: as many recovery points can be reached without a bucket.
+pub const KEPT_SNAPSHOTS: u32 = 5;
+
 /// A change of a host. Each is safe to repeat, and safe to have been cut off after any of its commands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Change {
@@ -142,6 +158,26 @@ pub enum Change {
     SaveSnapshot {
         /// Unique per run: retention goes by name prefix.
         name: String,
+    },
+    /// Uploads an etcd snapshot by a presigned PUT, as RKE2 would have. What the bucket then has is the proof.
+    UploadSnapshot {
+        /// A file of this host.
+        file: String,
+        /// Its SHA-256.
+        sha256: String,
+        /// The request. It is in no file of the host's disk.
+        request: Presigned,
+    },
+    /// Fetches an etcd snapshot by a presigned GET; keeps the newest [`KEPT_SNAPSHOTS`] of what is there.
+    FetchSnapshot {
+        /// Where it goes: below [`HostPaths::kept_snapshots`].
+        to: String,
+        /// Its size in bytes.
+        size: u64,
+        /// Its SHA-256; empty: not known.
+        sha256: String,
+        /// The request. It is in no file of the host's disk.
+        request: Presigned,
     },
     /// Installs a staged release with its own `install.sh`; does not restart anything.
     InstallVersion {
@@ -218,6 +254,14 @@ pub enum NodePart {
 }
 
 impl Change {
+    /// The presigned request that it needs: handed to its unit apart from the script, which is kept on disk.
+    pub fn request(&self) -> Option<&Presigned> {
+        match self {
+            Change::UploadSnapshot { request, .. } | Change::FetchSnapshot { request, .. } => Some(request),
+            _ => None,
+        }
+    }
+
     /// The sub-steps of this change, in the order in which its script does them.
     ///
     /// Each begins with the line `#: <name>` in the staged script. A change that was cut off after any of them and is
@@ -230,6 +274,9 @@ impl Change {
             // `unpack` writes `<to>.part`, `publish` renames it.
             Change::StageSnapshot { .. } => &["verify-source", "unpack", "verify-copy", "publish"],
             Change::SaveSnapshot { .. } => &["save"],
+            Change::UploadSnapshot { .. } => &["verify-source", "upload"],
+            // `fetch` writes `<to>.part`, `publish` renames it; `prune` removes the oldest copies beyond the limit.
+            Change::FetchSnapshot { .. } => &["fetch", "verify-arrival", "publish", "prune"],
             // `keep-replaced` copies the binary that is there; `install` replaces it; nothing is restarted.
             Change::InstallVersion { .. } => &["verify-release", "keep-replaced", "install", "prove-version"],
             Change::Hold => &["write-hold", "write-drop-in", "reload"],

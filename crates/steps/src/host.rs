@@ -16,7 +16,7 @@ use rke2flow_engine::id::HostName;
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
-use crate::answer::{ClaimAnswer, FileInfo, Files, Points, ReceiptAnswer, Staged, Survey, Tail};
+use crate::answer::{ClaimAnswer, FileInfo, Files, Identity, Part, Points, ReceiptAnswer, Staged, Survey, Tail};
 use crate::command::{ClaimCommand, ENVELOPE_VERSION, Envelope, HostCommand, Look};
 use crate::paths::HostPaths;
 use crate::point::RecoveryPoint;
@@ -31,6 +31,9 @@ const SHOWN_BYTES: usize = 200;
 pub struct Hosts {
     access: Access,
 }
+
+/// The largest recovery point that is read from a host, in bytes.
+const POINT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// How a script ended, and what it printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,13 +68,21 @@ impl Hosts {
 
     /// Local etcd snapshots whose name begins so; empty for all.
     pub async fn snapshots(&self, host: &HostName, prefix: &str) -> Result<Vec<FileInfo>, Failure> {
-        let files: Files = self.look(host, Look::Snapshots { prefix: prefix.to_owned() }).await?;
-        Ok(files.files)
+        Ok(self.snapshots_and_progress(host, prefix).await?.files)
+    }
+
+    /// The same, with those that are being written.
+    pub async fn snapshots_and_progress(&self, host: &HostName, prefix: &str) -> Result<Files, Failure> {
+        Ok(self.look(host, Look::Snapshots { prefix: prefix.to_owned() }).await?)
     }
 
     /// Recovery points that the host keeps, newest last. A damaged one is left out and logged: the others still count.
     pub async fn points(&self, host: &HostName) -> Result<Vec<RecoveryPoint>, Failure> {
         let points: Points = self.look(host, Look::Points).await?;
+        let mut left_out = Vec::new();
+        for file in points.left_out.iter().rev() {
+            left_out.push(self.point(host, file).await?);
+        }
         let read = |text: &String| {
             let parsed = BASE64.decode(text.trim()).ok().and_then(|json| serde_json::from_slice(&json).ok());
             if parsed.is_none() {
@@ -79,7 +90,35 @@ impl Hosts {
             }
             parsed
         };
-        Ok(points.points.iter().filter_map(read).collect())
+        Ok(left_out.iter().chain(&points.points).filter_map(read).collect())
+    }
+
+    /// One recovery point that did not fit into an answer, part by part: base64.
+    async fn point(&self, host: &HostName, file: &str) -> Result<String, Failure> {
+        let mut bytes = Vec::new();
+        loop {
+            let look = Look::Point { file: file.to_owned(), offset: bytes.len() as u64 };
+            let part: Part = self.look(host, look).await?;
+            let more = BASE64.decode(part.text.trim()).unwrap_or_default();
+            let done = more.is_empty() || (bytes.len() + more.len()) as u64 >= part.total;
+            bytes.extend(more);
+            // One that is too large is cut off: it cannot be read, is left out, and the others still count.
+            if done || bytes.len() > POINT_BYTES_MAX {
+                return Ok(BASE64.encode(bytes));
+            }
+        }
+    }
+
+    /// What a recovery point says of a host beside its survey.
+    pub async fn identity(&self, host: &HostName) -> Result<Identity, Failure> {
+        Ok(self.look(host, Look::Identity).await?)
+    }
+
+    /// What RKE2 itself lists as snapshots there, as JSON; `None` when it cannot tell.
+    pub async fn snapshot_list(&self, host: &HostName) -> Result<Option<serde_json::Value>, Failure> {
+        let tail: Tail = self.look(host, Look::SnapshotList).await?;
+        let text = if tail.exit == 0 { self.decoded(host, &tail.text)? } else { String::new() };
+        Ok(serde_json::from_str(&text).ok())
     }
 
     /// Whether a release is staged completely.

@@ -18,3 +18,5 @@ pub mod release;
 pub mod render;
 pub mod runbooks;
 pub mod secret;
+pub mod token;
+pub mod transfer;

@@ -26,6 +26,17 @@ pub struct Objects {
     server: Option<HostName>,
 }
 
+/// A page of a collection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page<T> {
+    /// Its objects.
+    pub items: Vec<T>,
+    /// What the next page is asked for by; empty: there is none.
+    pub next: String,
+    /// How many objects come after it; `None`: the API does not tell.
+    pub remaining: Option<u64>,
+}
+
 /// What became of a creation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Created {
@@ -93,6 +104,28 @@ impl Objects {
         let body = success("list", path, self.call(KubeVerb::Get, path, Value::Null).await?)?;
         let told = body["metadata"]["resourceVersion"].as_str().unwrap_or_default();
         told.parse().map_err(|_| Failure::permanent(format!("the API tells `{told}` as the datastore's revision")))
+    }
+
+    /// One page of a collection; `None`: the API does not serve this kind. `next` is a page's own, empty for the first.
+    pub async fn page<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        limit: usize,
+        next: &str,
+    ) -> Result<Option<Page<T>>, Failure> {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let from = if next.is_empty() { String::new() } else { format!("&continue={next}") };
+        let response = self.call(KubeVerb::Get, &format!("{path}{separator}limit={limit}{from}"), Value::Null).await?;
+        if response.status == 404 {
+            return Ok(None);
+        }
+        let mut body = success("list", path, response)?;
+        let items = match body["items"].take() {
+            Value::Array(found) => found.into_iter().map(|item| read(path, item)).collect::<Result<_, _>>()?,
+            _ => Vec::new(),
+        };
+        let next = body["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
+        Ok(Some(Page { items, next, remaining: body["metadata"]["remainingItemCount"].as_u64() }))
     }
 
     /// Creates an object; never replaces one.

@@ -1,7 +1,7 @@
 //! Where things are on a host. Every path that a script uses comes from one [`HostPaths`] value.
 
 use rke2flow_engine::cluster::{Cluster, Distribution, Role};
-use rke2flow_engine::id::{InstanceId, RunId};
+use rke2flow_engine::id::{InstanceId, RunId, UnitName};
 use serde::{Deserialize, Serialize};
 
 use crate::command::NodePart;
@@ -69,6 +69,17 @@ impl HostPaths {
     /// Directory of the local etcd snapshots.
     pub fn snapshots(&self) -> String {
         format!("{}/server/db/snapshots", self.data)
+    }
+
+    /// Directory of the copies of etcd snapshots that rke2flow keeps: outside the data directory, so that they survive
+    /// its removal and nobody's retention looks at them.
+    pub fn kept_snapshots(&self) -> String {
+        format!("{}/snapshots", self.state)
+    }
+
+    /// What a presigned request is handed to a unit in: a file of a tmpfs that the unit removes before it is used.
+    pub fn handed(&self, unit: &UnitName) -> String {
+        format!("{}/{unit}.curl", self.runtime)
     }
 
     /// Directory of the releases that were fetched ahead: one directory per version.

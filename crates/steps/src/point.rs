@@ -59,6 +59,29 @@ pub struct RecoveryPoint {
     /// What the fences of this run took down, as it was before.
     #[serde(default)]
     pub fences: Vec<FenceRecord>,
+    /// How many objects of each kind there were: by them it is told what was deleted since.
+    #[serde(default)]
+    pub counts: BTreeMap<String, u64>,
+}
+
+impl RecoveryPoint {
+    /// Nodes that ran something else than the point's version when it was taken; empty: it is a point of one version.
+    pub fn other_versions(&self) -> Vec<(&str, &str)> {
+        let differs = |record: &NodeRecord| !record.version.is_empty() && record.version != self.version;
+        let others = self.nodes.iter().filter(|(_, record)| differs(record));
+        others.map(|(name, record)| (name.as_str(), record.version.as_str())).collect()
+    }
+
+    /// Why it is a point in the middle of an upgrade, which `latest` must not mean; `None`: it is not.
+    pub fn mixed(&self) -> Option<String> {
+        let others = self.other_versions();
+        if !others.is_empty() {
+            let others: Vec<String> = others.iter().map(|(node, version)| format!("{node} ran {version}")).collect();
+            return Some(format!("{} is of {}, but {}", self.id, self.version, others.join(", ")));
+        }
+        let reached = !self.before_version.is_empty() && self.before_version == self.version;
+        reached.then(|| format!("{} was taken when {} ran already", self.id, self.version))
+    }
 }
 
 /// One file of an etcd snapshot.

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::command::Envelope;
 use crate::paths::HostPaths;
+use crate::transfer::{Grant, Presigned};
 
 /// Everything that actions reach, for one cluster.
 #[derive(Clone)]
@@ -107,6 +108,9 @@ pub trait Bucket: Send + Sync {
 
     /// Objects whose key begins with `prefix`, at most `limit`, by pages.
     async fn list(&self, prefix: &str, limit: usize) -> Result<Vec<ObjectInfo>, AccessError>;
+
+    /// A request that a host may send for this object, valid for [`crate::transfer::VALID`]. Asks nobody.
+    async fn presign(&self, key: &str, grant: &Grant) -> Result<Presigned, AccessError>;
 }
 
 /// An object of a bucket.

@@ -132,6 +132,21 @@ mod tests {
     }
 
     #[test]
+    fn a_recovery_point_is_volumes_then_etcd_between_two_sentinels() {
+        for name in ["upgrade", "backup"] {
+            let order = order(&planned(find(name).unwrap(), &cluster(3, 1, true), &Request::default()));
+            let steps = ["fence", "volumes", "snapshot", "copy", "sentinel-after", "record"];
+            for pair in steps.windows(2) {
+                assert!(order[pair[0]] < order[pair[1]], "{name}: {} comes after {}", pair[0], pair[1]);
+            }
+            assert!(
+                order["fence"] < order["sentinel-before"] && order["sentinel-before"] < order["snapshot"],
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
     fn the_example_of_a_cluster_file_is_right() {
         let source = SourceText::new("cluster.example.ron", CLUSTER_EXAMPLE.to_owned());
         let read = cluster::parse(source, Path::new("/")).unwrap_or_else(|found| panic!("{found}"));

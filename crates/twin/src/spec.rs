@@ -66,6 +66,10 @@ pub struct VolumeSpec {
 pub enum Fault {
     /// Snapshots are saved, their upload fails, and the command exits 0 (k3s#13087). This many times.
     UploadFails(u32),
+    /// Snapshots are saved, half of each arrives in the bucket, and the command exits 0 (rancher#43539). This many times.
+    UploadTruncated(u32),
+    /// The bucket refuses what a host sends by a presigned request. This many times.
+    BucketRefusesHosts(u32),
     /// The snapshot itself fails; the command prints nothing and exits 0. This many times.
     SnapshotFails(u32),
     /// A started unit stays `activating`, this many times.

@@ -70,6 +70,8 @@ pub enum Tamper {
         /// An absolute path.
         path: String,
     },
+    /// RKE2's own schedule saves a snapshot: `etcd-snapshot-<node>-<second>` (K3S pkg/etcd/snapshot.go).
+    ScheduledSnapshot(HostName),
     /// The receipts of all orders are gone.
     ForgetReceipts(HostName),
     /// An object of the API is written as it is, its status included.
@@ -138,6 +140,10 @@ impl World {
             Tamper::Demote(host) => self.on_host(host, World::demote),
             Tamper::Remove { host, path } => self.on_host(host, |world, host| world.removed(host, &path)),
             Tamper::Corrupt { host, path } => self.corrupt(&host, &path),
+            Tamper::ScheduledSnapshot(host) => match self.hosts.contains_key(&host) {
+                true => self.save_snapshot(&host, "etcd-snapshot").map(drop),
+                false => Err(format!("there is no host {host}")),
+            },
             Tamper::ForgetReceipts(host) => self.on_host(host, |world, host| world.host_mut(host).orders.clear()),
         }
     }

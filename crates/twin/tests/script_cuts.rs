@@ -15,6 +15,7 @@ use rke2flow_engine::record::Verdict;
 use rke2flow_engine::run::Outcome;
 use rke2flow_steps::command::{Change, NodePart};
 use rke2flow_steps::point::RecoveryPoint;
+use rke2flow_steps::transfer::Presigned;
 use rke2flow_twin::{Fault, TwinSpec};
 use serde_json::{Value, json};
 
@@ -113,6 +114,8 @@ fn known(name: &str) -> Change {
         Change::FetchRelease { version: text(), from: Releases::default(), arch: text() },
         Change::StageSnapshot { file: text(), sha256: text(), to: text() },
         Change::SaveSnapshot { name: text() },
+        Change::UploadSnapshot { file: text(), sha256: text(), request: request() },
+        Change::FetchSnapshot { to: text(), size: 0, sha256: text(), request: request() },
         Change::InstallVersion { version: text(), keep_replaced: true },
         Change::Hold,
         Change::ReleaseHold,
@@ -126,6 +129,10 @@ fn known(name: &str) -> Change {
         Change::CleanUp,
     ];
     all.into_iter().find(|change| name_of(change) == name).unwrap_or_else(|| panic!("{name} is not known to this test"))
+}
+
+fn request() -> Presigned {
+    Presigned { url: String::new(), headers: Vec::new(), ca: String::new() }
 }
 
 fn point() -> RecoveryPoint {

@@ -14,6 +14,7 @@ use aws_sdk_s3::config::{
     BehaviorVersion, Builder, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     StalledStreamProtectionConfig,
 };
+use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
@@ -25,6 +26,7 @@ use tokio::sync::OnceCell;
 use self::explain::Explained;
 use crate::ports::{AccessError, Bucket, ObjectInfo};
 use crate::secret::Secrets;
+use crate::transfer::{Grant, Presigned, VALID};
 
 /// User metadata with the object's SHA-256 in hex: what we trust instead of the store's checksums, which differ.
 pub const SHA256_KEY: &str = "sha256";
@@ -44,6 +46,8 @@ pub struct S3Bucket {
     client: Client,
     bucket: String,
     whom: String,
+    /// What a host needs to trust the endpoint; empty: its own certificates do.
+    ca: String,
     /// Set once the bucket itself has answered: a HEAD says 404 for a missing bucket just as for a missing object.
     exists: OnceCell<()>,
 }
@@ -79,7 +83,10 @@ impl S3Bucket {
             .timeout_config(timeouts())
             .stalled_stream_protection(StalledStreamProtectionConfig::enabled().grace_period(STALLED).build())
             .build();
-        Ok(Self { client: Client::from_conf(config), bucket: s3.bucket.clone(), whom, exists: OnceCell::new() })
+        let ca = s3.ca.as_deref().map(std::fs::read_to_string).transpose();
+        let ca = ca.map_err(|error| refused(format!("`s3.ca` cannot be read: {error}")))?.unwrap_or_default();
+        let (client, bucket) = (Client::from_conf(config), s3.bucket.clone());
+        Ok(Self { client, bucket, whom, ca, exists: OnceCell::new() })
     }
 
     async fn info(&self, key: &str) -> Result<Option<ObjectInfo>, AccessError> {
@@ -191,6 +198,32 @@ impl Bucket for S3Bucket {
             }
         }
         Ok(found)
+    }
+
+    async fn presign(&self, key: &str, grant: &Grant) -> Result<Presigned, AccessError> {
+        let refused = |why: String| AccessError::Refused { whom: self.whom.clone(), why };
+        let valid = PresigningConfig::expires_in(VALID).map_err(|error| refused(error.to_string()))?;
+        let request = match grant {
+            Grant::Get => {
+                let get = self.client.get_object().bucket(&self.bucket).key(key);
+                get.presigned(valid).await.map_err(|error| super::http::chain(&error))
+            }
+            Grant::Put(metadata) => {
+                let put = self.client.put_object().bucket(&self.bucket).key(key);
+                let put = metadata.iter().fold(put, |put, (name, value)| put.metadata(name, value));
+                put.presigned(valid).await.map_err(|error| super::http::chain(&error))
+            }
+        };
+        request.map(|request| self.handed_on(&request)).map_err(refused)
+    }
+}
+
+impl S3Bucket {
+    fn handed_on(&self, request: &PresignedRequest) -> Presigned {
+        let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        // curl knows the length of what it sends.
+        let headers = request.headers().filter(|(name, _)| !name.eq_ignore_ascii_case("content-length"));
+        Presigned { url: request.uri().to_owned(), headers: headers.map(header).collect(), ca: self.ca.clone() }
     }
 }
 

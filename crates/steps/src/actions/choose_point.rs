@@ -1,4 +1,10 @@
-//! ChoosePoint: one recovery point is chosen, complete and sound.
+//! ChoosePoint: one recovery point or snapshot is chosen, sound, and it is known what goes with it.
+
+mod candidates;
+mod loss;
+mod source;
+
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
@@ -7,19 +13,29 @@ use rke2flow_engine::value::Facts;
 use rke2flow_engine::value::{FactSpec, Param, ValueType};
 use serde::{Deserialize, Serialize};
 
-use crate::actions::save_snapshot::is_sound;
+use self::candidates::Candidates;
+use self::loss::Moment;
+use self::source::{From, Source};
+use crate::actions::save_snapshot::base_name;
 use crate::actions::{Goal, World, info, known, restored};
-use crate::point::{RecoveryPoint, SnapshotRef};
+use crate::kinds::Node;
+use crate::point::RecoveryPoint;
 
-/// Goal: one recovery point is chosen, complete and sound.
+/// Goal: one recovery point or snapshot is chosen, sound, and it is known what goes with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChoosePoint {
-    /// `latest`, the id of the run that made it, or the name of its snapshot file.
+    /// `latest`, the id of the run that made it, or the name of a snapshot file, which needs no recovery point.
     pub to: Param<String>,
     /// The server that is going to be restored; the cluster file's when empty.
     #[serde(default)]
     pub server: Param<String>,
+    /// Where the snapshot is taken from: `auto`, `local` (a file of that server) or `s3`.
+    #[serde(default)]
+    pub from: Param<String>,
+    /// The version that ran when the snapshot was taken; needed only for a file without a recovery point.
+    #[serde(default)]
+    pub version: Param<String>,
 }
 
 #[async_trait]
@@ -29,197 +45,212 @@ impl Goal for ChoosePoint {
             FactSpec { name: "id", kind: ValueType::Text },
             FactSpec { name: "snapshot", kind: ValueType::Text },
             FactSpec { name: "snapshot_host", kind: ValueType::Text },
+            FactSpec { name: "size", kind: ValueType::Number },
             FactSpec { name: "sha256", kind: ValueType::Text },
+            FactSpec { name: "s3_key", kind: ValueType::Text },
             FactSpec { name: "taken_at", kind: ValueType::Time },
             FactSpec { name: "version", kind: ValueType::Version },
             FactSpec { name: "velero_backup", kind: ValueType::Text },
             FactSpec { name: "sentinel_before", kind: ValueType::Text },
             FactSpec { name: "sentinel_after", kind: ValueType::Text },
+            FactSpec { name: "loss", kind: ValueType::Text },
         ],
         changes: false,
-        ..info("ChoosePoint", "one recovery point is chosen, complete and sound", Place::Operator, 5)
+        revision: 2,
+        ..info("ChoosePoint", "one recovery point or snapshot is chosen, sound", Place::Operator, 10)
     };
 
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
         let wanted = known(&self.to)?;
         let server = restored(world, &self.server)?;
-        let (points, silent) = kept(world).await?;
-        let points = if points.is_empty() { in_bucket(world).await? } else { points };
-        let own = points.iter().filter(|point| point.cluster == context.cluster);
+        let candidates = Candidates::gather(world).await?;
+        let own = candidates.of_cluster(&context.cluster);
         let point = match wanted.as_str() {
-            "latest" => own.max_by_key(|point| point.taken_at),
-            name => own.filter(|point| is_meant(point, name)).max_by_key(|point| point.taken_at),
+            "latest" => match latest(&own) {
+                Ok(point) => point,
+                Err(found) => {
+                    let expected = "a recovery point of one version (name another one by its id if it is meant)";
+                    return Ok(Probe::Refused { expected: expected.to_owned(), found });
+                }
+            },
+            name => own.into_iter().find(|point| is_meant(point, name)),
         };
-        let Some(point) = point else { return Ok(none_found(wanted, &points, &silent)) };
-        let snapshot = match sound_snapshot(world, point, &server).await? {
-            Ok(snapshot) => snapshot,
+        match point {
+            Some(point) => self.of_point(world, context, point, &server).await,
+            None => self.of_file(world, context, &candidates, &server).await,
+        }
+    }
+}
+
+impl ChoosePoint {
+    async fn of_point(
+        &self,
+        world: &World,
+        context: &Context,
+        point: &RecoveryPoint,
+        server: &HostName,
+    ) -> Result<Probe, Failure> {
+        let from = From::read(known(&self.from)?)?;
+        let source = match source::of_point(world, point, server, from).await? {
+            Ok(source) => source,
             Err(found) => return Ok(Probe::Refused { expected: format!("a sound snapshot of {}", point.id), found }),
         };
-        if let Some(found) = wrong_token(world, point, &server).await? {
-            return Ok(Probe::Refused { expected: "the token that the snapshot was taken with".to_owned(), found });
+        if let Some(found) = wrong_token(world, &source, &point.token_sha256, server).await? {
+            return Ok(another_token(found));
         }
-        Ok(Probe::Satisfied(facts(point, snapshot)))
+        let moment = Moment {
+            taken_at: point.taken_at,
+            revision: point.etcd_revision,
+            nodes: Some(&point.nodes),
+            counts: &point.counts,
+            volumes: &point.volumes,
+        };
+        let mut told = vec![loss::told(world, context, &moment).await];
+        if let Some(mixed) = point.mixed() {
+            told.insert(0, format!("this point lies in the middle of an upgrade ({mixed})"));
+        }
+        let words = Words {
+            id: &point.id,
+            version: &point.version,
+            velero_backup: &point.velero_backup,
+            sentinel_before: &point.sentinel_before,
+            sentinel_after: &point.sentinel_after,
+            loss: told.join("; "),
+        };
+        Ok(Probe::Satisfied(facts(&source, words)))
+    }
+
+    /// A snapshot that no point names: what cannot be proved of it is said.
+    async fn of_file(
+        &self,
+        world: &World,
+        context: &Context,
+        candidates: &Candidates,
+        server: &HostName,
+    ) -> Result<Probe, Failure> {
+        let (wanted, version) = (known(&self.to)?, known(&self.version)?);
+        let from = From::read(known(&self.from)?)?;
+        let found = match wanted.as_str() {
+            "latest" => None,
+            name => source::of_file(world, name, server, from).await?,
+        };
+        let source = match found {
+            Some(Ok(source)) => source,
+            Some(Err(found)) => return Ok(Probe::Refused { expected: format!("the sound snapshot {wanted}"), found }),
+            None => {
+                let expected = format!("the recovery point or snapshot `{wanted}`, on {server} or in the bucket");
+                return Ok(Probe::Refused { expected, found: candidates.told() });
+            }
+        };
+        if version.is_empty() {
+            let expected = "the version that ran when the snapshot was taken: --set version=v1.33.4+rke2r1".to_owned();
+            let running = running(world).await;
+            let found = format!("no recovery point names {}, and a snapshot says nothing of it{running}", source.path);
+            return Ok(Probe::Refused { expected, found });
+        }
+        if let Some(found) = wrong_token(world, &source, "", server).await? {
+            return Ok(another_token(found));
+        }
+        let (counts, none) = (BTreeMap::new(), Vec::new());
+        let moment = Moment { taken_at: source.taken_at, revision: 0, nodes: None, counts: &counts, volumes: &none };
+        let loss = format!("{}; {}", unproved(&source, version), loss::told(world, context, &moment).await);
+        let id = base_name(&source.path).to_owned();
+        let words = Words { id: &id, version, velero_backup: "", sentinel_before: "", sentinel_after: "", loss };
+        Ok(Probe::Satisfied(facts(&source, words)))
     }
 }
 
-/// The points that the servers keep, by id; and the servers that do not answer.
-async fn kept(world: &World) -> Result<(Vec<RecoveryPoint>, Vec<String>), Failure> {
-    let mut points: Vec<RecoveryPoint> = Vec::new();
-    let mut silent = Vec::new();
-    let servers: Vec<_> = world.cluster().servers().collect();
-    for server in &servers {
-        match world.hosts().points(&server.name).await {
-            Ok(found) => points.extend(found),
-            Err(failure) => silent.push((failure.clone(), format!("{}: {failure}", server.name))),
+/// The newest point of one version; otherwise why each of them is none. `None`: there is no point at all.
+fn latest<'a>(newest_first: &[&'a RecoveryPoint]) -> Result<Option<&'a RecoveryPoint>, String> {
+    let mut mixed = Vec::new();
+    for point in newest_first {
+        match point.mixed() {
+            None => return Ok(Some(point)),
+            Some(why) => mixed.push(why),
         }
     }
-    if silent.len() == servers.len()
-        && let Some((failure, _)) = silent.first()
-    {
-        return Err(failure.clone());
-    }
-    Ok((points, silent.into_iter().map(|(_, text)| text).collect()))
-}
-
-/// The largest recovery point that is read from the bucket, in bytes.
-const POINT_BYTES_MAX: usize = 1024 * 1024;
-/// How many recovery points the bucket is searched for.
-const POINTS_MAX: usize = 200;
-
-/// The points in the bucket: for servers that have lost theirs.
-async fn in_bucket(world: &World) -> Result<Vec<RecoveryPoint>, Failure> {
-    let (Some(bucket), Some(s3)) = (world.bucket(), &world.cluster().s3) else { return Ok(Vec::new()) };
-    let key = crate::actions::record_point::key_of(&s3.folder, "");
-    let prefix = key.trim_end_matches(".json");
-    let mut points = Vec::new();
-    for object in bucket.list(prefix, POINTS_MAX).await? {
-        let Some(bytes) = bucket.get(&object.key, POINT_BYTES_MAX).await? else { continue };
-        match serde_json::from_slice(&bytes) {
-            Ok(point) => points.push(point),
-            Err(error) => tracing::warn!(key = object.key, %error, "a recovery point cannot be read and is left out"),
-        }
-    }
-    Ok(points)
+    if mixed.is_empty() { Ok(None) } else { Err(mixed.join("; ")) }
 }
 
 fn is_meant(point: &RecoveryPoint, name: &str) -> bool {
-    let file = |snapshot: &SnapshotRef| snapshot.path == name || snapshot.path.rsplit('/').next() == Some(name);
-    point.id == name || point.snapshots.iter().any(file)
-}
-
-fn none_found(wanted: &str, points: &[RecoveryPoint], silent: &[String]) -> Probe {
-    let known: Vec<&str> = points.iter().map(|point| point.id.as_str()).collect();
-    let mut found = match known.is_empty() {
-        true => "no recovery point at all (`rke2flow run backup` makes one)".to_owned(),
-        false => format!("{} (of this and other clusters)", known.join(", ")),
-    };
-    if !silent.is_empty() {
-        found = format!("{found}; not asked: {}", silent.join("; "));
-    }
-    Probe::Refused { expected: format!("the recovery point `{wanted}`"), found }
-}
-
-/// A snapshot of the point that is on its host as it was recorded: the restored server's own first.
-async fn sound_snapshot<'a>(
-    world: &World,
-    point: &'a RecoveryPoint,
-    server: &HostName,
-) -> Result<Result<&'a SnapshotRef, String>, Failure> {
-    let mut snapshots: Vec<&SnapshotRef> = point.snapshots.iter().collect();
-    snapshots.sort_by_key(|snapshot| snapshot.host != server.as_str());
-    let mut damage = Vec::new();
-    for snapshot in snapshots {
-        let host = HostName::new(snapshot.host.as_str()).map_err(|error| Failure::permanent(error.to_string()))?;
-        match world.hosts().files(&host, vec![snapshot.path.clone()]).await {
-            Ok(files) => match files.iter().find(|file| file.path == snapshot.path) {
-                Some(file) if file.sha256 == snapshot.sha256 && is_sound(file) => return Ok(Ok(snapshot)),
-                Some(_) => damage.push(format!("{} on {host} is damaged or another file", snapshot.path)),
-                None => damage.push(format!("{} is not on {host} any more", snapshot.path)),
-            },
-            Err(failure) => damage.push(failure.to_string()),
-        }
-    }
-    Ok(Err(if damage.is_empty() { "it names no snapshot".to_owned() } else { damage.join("; ") }))
+    point.id == name || point.snapshots.iter().any(|file| file.path == name || base_name(&file.path) == name)
 }
 
 /// A snapshot cannot be read with another token than it was taken with (DOC:datastore/backup_restore.md "Security").
-async fn wrong_token(world: &World, point: &RecoveryPoint, server: &HostName) -> Result<Option<String>, Failure> {
-    let found = world.hosts().survey(server).await?.token_sha256;
-    Ok((found != point.token_sha256).then(|| match found.is_empty() {
-        true => format!("{server} has no token on disk"),
-        false => format!("{server} has another one (SHA-256 {found})"),
-    }))
+/// RKE2's own hash decides where it is known: only the password counts.
+async fn wrong_token(
+    world: &World,
+    source: &Source,
+    token_sha256: &str,
+    server: &HostName,
+) -> Result<Option<String>, Failure> {
+    let whole = world.hosts().survey(server).await?.token_sha256;
+    if whole.is_empty() {
+        return Ok(Some(format!("{server} has no token on disk")));
+    }
+    let hash = world.hosts().identity(server).await?.token_hash;
+    if !source.token_hash.is_empty() && !hash.is_empty() {
+        let differs = source.token_hash != hash;
+        return Ok(differs.then(|| format!("{server} has another one (hash {hash}, not {})", source.token_hash)));
+    }
+    let differs = !token_sha256.is_empty() && whole != token_sha256;
+    Ok(differs.then(|| format!("{server} has another one (SHA-256 {whole})")))
 }
 
-fn facts(point: &RecoveryPoint, snapshot: &SnapshotRef) -> Facts {
-    Facts::from(
+fn another_token(found: String) -> Probe {
+    Probe::Refused { expected: "the token that the snapshot was taken with".to_owned(), found }
+}
+
+/// What today's nodes run, as a hint; nothing when the API does not answer.
+async fn running(world: &World) -> String {
+    let nodes: Vec<Node> = world.objects().list("/api/v1/nodes").await.ok().flatten().unwrap_or_default();
+    let versions: std::collections::BTreeSet<&str> = nodes.iter().map(Node::version).collect();
+    match versions.is_empty() {
+        true => String::new(),
+        false => format!(" (the nodes run {} now)", versions.into_iter().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+fn unproved(source: &Source, version: &str) -> String {
+    let mut unproved = vec![
+        "that exactly this snapshot runs afterwards (it has no sentinel)".to_owned(),
+        format!("that {version} ran when it was taken"),
+    ];
+    if source.token_hash.is_empty() {
+        unproved.push("that the server's token fits".to_owned());
+    }
+    format!("no recovery point belongs to {}: it cannot be proved {}", base_name(&source.path), unproved.join(", nor "))
+}
+
+struct Words<'a> {
+    id: &'a str,
+    version: &'a str,
+    velero_backup: &'a str,
+    sentinel_before: &'a str,
+    sentinel_after: &'a str,
+    loss: String,
+}
+
+fn facts(source: &Source, words: Words<'_>) -> Facts {
+    let mut facts = Facts::from(
         [
-            ("id", point.id.clone()),
-            ("snapshot", snapshot.path.clone()),
-            ("snapshot_host", snapshot.host.clone()),
-            ("sha256", snapshot.sha256.clone()),
-            ("taken_at", point.taken_at.to_string()),
-            ("version", point.version.clone()),
-            ("velero_backup", point.velero_backup.clone()),
-            ("sentinel_before", point.sentinel_before.clone()),
-            ("sentinel_after", point.sentinel_after.clone()),
+            ("id", words.id.to_owned()),
+            ("snapshot", source.path.clone()),
+            ("snapshot_host", source.host.clone()),
+            ("sha256", source.sha256.clone()),
+            ("s3_key", source.s3_key.clone()),
+            ("taken_at", source.taken_at.to_string()),
+            ("version", words.version.to_owned()),
+            ("velero_backup", words.velero_backup.to_owned()),
+            ("sentinel_before", words.sentinel_before.to_owned()),
+            ("sentinel_after", words.sentinel_after.to_owned()),
+            ("loss", words.loss),
         ]
         .map(|(name, value)| (name.to_owned(), value.into())),
-    )
+    );
+    facts.insert("size".to_owned(), source.size.into());
+    facts
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::actions::record_point::RecordPoint;
-    use crate::actions::save_snapshot::SaveSnapshot;
-    use crate::actions::sentinel::{Sentinel, Which};
-    use crate::actions::testing::{OLD, RUN, Scene};
-
-    fn choose(to: &str) -> ChoosePoint {
-        ChoosePoint { to: Param::Known(to.to_owned()), server: Param::default() }
-    }
-
-    async fn recorded() -> Scene {
-        let scene = Scene::new();
-        scene.on("operator", Sentinel { which: Which::Before }).apply().await;
-        scene.on("server-0", SaveSnapshot {}).apply().await;
-        scene.on("server-0", RecordPoint { before_version: Param::default() }).apply().await;
-        scene
-    }
-
-    async fn refused(scene: &Scene, to: &str) -> String {
-        match scene.on("operator", choose(to)).probe().await {
-            Probe::Refused { found, .. } => found,
-            other => panic!("not refused: {other:?}"),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_point_is_found_by_run_by_file_and_as_the_latest() {
-        let scene = recorded().await;
-        for to in ["latest", RUN, "rke2flow-261122-0300-k7q2-server-0-1795316400"] {
-            let facts = scene.on("operator", choose(to)).satisfied().await;
-            assert_eq!((facts["id"].as_str(), facts["version"].as_str()), (Some(RUN), Some(OLD)), "{to}");
-            assert_eq!(facts["snapshot_host"], "server-0");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn servers_that_lost_their_points_get_them_from_the_bucket() {
-        let scene = recorded().await;
-        scene.change(|state| state.hosts.get_mut("server-0").unwrap().points.clear());
-        scene.on("operator", choose("latest")).satisfied().await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_point_is_refused_when_it_is_unknown_damaged_or_of_another_token() {
-        let scene = recorded().await;
-        assert!(refused(&scene, "261101-0000-aaaa").await.contains(RUN));
-        scene.survey("server-0", |survey| survey.token_sha256 = "other".to_owned());
-        assert!(refused(&scene, "latest").await.contains("another one"));
-        scene.change(|state| state.hosts.get_mut("server-0").unwrap().files[0].sha256 = "other".to_owned());
-        assert!(refused(&scene, "latest").await.contains("damaged or another file"));
-        assert!(refused(&Scene::new(), "latest").await.contains("no recovery point at all"));
-    }
-}
+mod tests;

@@ -1,7 +1,10 @@
 //! The catalogue's actions, one file each: its fields, its probe, its apply, its tests.
 
+mod bucket_keys;
+mod census;
 mod clocks;
 mod finding;
+mod snapshot_record;
 #[cfg(test)]
 mod testing;
 mod world;
@@ -11,11 +14,13 @@ pub mod clean_up;
 pub mod cluster_reset;
 pub mod cluster_version;
 pub mod command;
+pub mod copy_snapshot;
 pub mod cordon;
 pub mod data_revision;
 pub mod disable_upgrade_plans;
 pub mod drop_replays;
 pub mod fetch_release;
+pub mod fetch_snapshot;
 pub mod gate;
 pub mod guard;
 pub mod health;
@@ -47,6 +52,7 @@ pub mod stage_snapshot;
 pub mod start_unit;
 pub mod uncordon;
 pub mod unfence;
+pub mod upload_snapshot;
 pub mod velero_backup;
 pub mod verify_restored;
 pub mod voter;

@@ -1,17 +1,17 @@
-//! SaveSnapshot: an etcd snapshot of this run exists on the server, is sound, and is in the bucket when there is one.
+//! SaveSnapshot: an etcd snapshot of this run exists on the server and is sound, by its own checksum and by RKE2's word.
 
 use async_trait::async_trait;
 use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
-use rke2flow_engine::id::HostName;
 use rke2flow_engine::value::Facts;
 use rke2flow_engine::value::{FactSpec, ValueType};
 use serde::{Deserialize, Serialize};
 
+use crate::actions::snapshot_record::{Word, word_about};
 use crate::actions::{Goal, World, host_of, info, stamp};
 use crate::answer::FileInfo;
 use crate::command::Change;
 
-/// Goal: an etcd snapshot of this run exists on the server, is sound, and is in the bucket when there is one.
+/// Goal: an etcd snapshot of this run exists on the server and is sound, by its own checksum and by RKE2's word.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SaveSnapshot {}
@@ -25,12 +25,13 @@ impl Goal for SaveSnapshot {
             FactSpec { name: "file", kind: ValueType::Text },
             FactSpec { name: "size", kind: ValueType::Number },
             FactSpec { name: "sha256", kind: ValueType::Text },
-            FactSpec { name: "s3_key", kind: ValueType::Text },
             FactSpec { name: "taken_at", kind: ValueType::Time },
+            FactSpec { name: "proof", kind: ValueType::Text },
         ],
+        revision: 2,
         ..info(
             "SaveSnapshot",
-            "an etcd snapshot of this run exists on the server, is sound, and is in the bucket when there is one",
+            "an etcd snapshot of this run exists on the server and is sound, by its own checksum and by RKE2's word",
             Place::Host,
             30,
         )
@@ -38,19 +39,27 @@ impl Goal for SaveSnapshot {
 
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
         let host = host_of(context)?;
-        let found = world.hosts().snapshots(host, &format!("{}-", name(context))).await?;
+        let found = world.hosts().snapshots_and_progress(host, &format!("{}-", name(context))).await?;
         let mut why = "there is no snapshot of this run".to_owned();
-        for file in &found {
+        for file in found.files.iter().filter(|file| is_own(world, file)) {
             if !is_sound(file) {
                 why = format!("{} is damaged: its checksum does not fit", file.path);
                 continue;
             }
-            match key_in_bucket(world, host, file).await? {
-                Ok(s3_key) => return Ok(Probe::Satisfied(facts(host.as_str(), file, s3_key))),
-                Err(missing) => why = missing,
-            }
+            let proof = match word_about(world, host, file).await? {
+                Word::Differs(found) => {
+                    why = found;
+                    continue;
+                }
+                Word::Fits(_) => "its own checksum and RKE2's record".to_owned(),
+                Word::Silent(silence) => format!("its own checksum ({silence})"),
+            };
+            return Ok(Probe::Satisfied(facts(host.as_str(), file, proof)));
         }
-        Ok(Probe::Pending(why))
+        Ok(match found.in_progress.first() {
+            Some(file) => Probe::InProgress(format!("{file} is being written")),
+            None => Probe::Pending(why),
+        })
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
@@ -76,83 +85,111 @@ pub(crate) fn is_sound(file: &FileInfo) -> bool {
     file.size > 0 && (file.trailer || file.path.ends_with(".zip"))
 }
 
-/// The snapshot's key in the bucket, empty when nothing uploads it; otherwise what is wrong there. RKE2 ends with
-/// exit 0 after an upload that failed, and never tries it again (k3s#13087).
-pub(crate) async fn key_in_bucket(
-    world: &World,
-    host: &HostName,
-    file: &FileInfo,
-) -> Result<Result<String, String>, Failure> {
-    let (Some(bucket), Some(s3)) = (world.bucket(), &world.cluster().s3) else { return Ok(Ok(String::new())) };
-    if !world.hosts().survey(host).await?.etcd_s3 {
-        return Ok(Ok(String::new()));
-    }
-    let name = base_name(&file.path);
-    let folder = s3.folder.trim_matches('/');
-    let key = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
-    Ok(match bucket.head(&key).await? {
-        Some(object) if object.size == file.size => Ok(key),
-        Some(object) => Err(format!("{key} has {} bytes in the bucket, {} on {host}", object.size, file.size)),
-        None => Err(format!("{key} is not in the bucket")),
-    })
+/// Whether RKE2 saved it here, and it is not a copy.
+pub(crate) fn is_own(world: &World, file: &FileInfo) -> bool {
+    file.path.starts_with(&format!("{}/", world.access().paths.snapshots()))
 }
 
 /// When a snapshot was taken: its name ends in that second (K3S pkg/etcd/snapshot.go).
 pub(crate) fn taken_at(file: &FileInfo) -> jiff::Timestamp {
-    let name = base_name(&file.path);
-    let name = name.strip_suffix(".zip").unwrap_or(name);
-    let second = name.rsplit('-').next().and_then(|digits| digits.parse().ok());
-    stamp(second.unwrap_or(file.modified))
+    second_of(base_name(&file.path)).unwrap_or_else(|| stamp(file.modified))
 }
 
-fn base_name(path: &str) -> &str {
+/// The second in which a snapshot was taken, by its name.
+pub(crate) fn second_of(name: &str) -> Option<jiff::Timestamp> {
+    let name = name.strip_suffix(".zip").unwrap_or(name);
+    name.rsplit('-').next().and_then(|digits| digits.parse().ok()).map(stamp)
+}
+
+/// A path's last part.
+pub(crate) fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-fn facts(host: &str, file: &FileInfo, s3_key: String) -> Facts {
+fn facts(host: &str, file: &FileInfo, proof: String) -> Facts {
     Facts::from([
         ("host".to_owned(), host.into()),
         ("path".to_owned(), file.path.clone().into()),
         ("file".to_owned(), base_name(&file.path).into()),
         ("size".to_owned(), file.size.into()),
         ("sha256".to_owned(), file.sha256.clone().into()),
-        ("s3_key".to_owned(), s3_key.into()),
         ("taken_at".to_owned(), taken_at(file).to_string().into()),
+        ("proof".to_owned(), proof.into()),
     ])
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::actions::testing::Scene;
 
+    const FILE: &str = "rke2flow-261122-0300-k7q2-server-0-1795316400";
+    const RECORD: &str = "/apis/k3s.cattle.io/v1/etcdsnapshotfiles/local-1";
+
+    fn record(size: &str, ready: bool) -> Value {
+        json!({
+            "spec": { "snapshotName": FILE, "nodeName": "server-0", "location": format!("file:///x/{FILE}") },
+            "status": { "size": size, "readyToUse": ready, "error": { "message": "no space left" } },
+        })
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn saving_is_idempotent_and_proved_by_the_file_and_the_bucket() {
+    async fn saving_is_idempotent_and_tells_the_exact_file() {
         let facts = Scene::new().on("server-0", SaveSnapshot {}).idempotent().await;
-        assert_eq!(facts["file"], "rke2flow-261122-0300-k7q2-server-0-1795316400");
-        assert_eq!(facts["s3_key"], "prod/rke2flow-261122-0300-k7q2-server-0-1795316400");
+        assert_eq!(facts["file"], FILE);
+        assert_eq!(facts["path"], format!("/var/lib/rancher/rke2/server/db/snapshots/{FILE}"));
         assert_eq!(facts["taken_at"], "2026-11-22T03:00:00Z");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_damaged_file_and_a_short_upload_are_no_snapshot() {
+    async fn a_damaged_file_is_no_snapshot() {
         let scene = Scene::new();
         let bench = scene.on("server-0", SaveSnapshot {});
         bench.apply().await;
-        scene.change(|state| state.bucket.values_mut().for_each(Vec::clear));
-        assert!(bench.pending().await.contains("has 0 bytes in the bucket"));
-        scene.change(|state| state.bucket.clear());
-        assert!(bench.pending().await.contains("is not in the bucket"));
         scene.change(|state| state.hosts.get_mut("server-0").unwrap().files[0].trailer = false);
         assert!(bench.pending().await.contains("is damaged"));
+        scene.change(|state| state.hosts.get_mut("server-0").unwrap().files[0].size = 0);
+        assert!(bench.pending().await.contains("is damaged"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_of_rke2_that_says_otherwise_is_believed() {
+        let scene = Scene::new();
+        let bench = scene.on("server-0", SaveSnapshot {});
+        bench.apply().await;
+        scene.put(RECORD, record("544", false));
+        assert!(bench.pending().await.contains("is not ready: no space left"));
+        scene.put(RECORD, record("4", true));
+        assert!(bench.pending().await.contains("has 4 bytes, it has 544"));
+        scene.put(RECORD, record("544", true));
+        assert_eq!(bench.satisfied().await["proof"], "its own checksum and RKE2's record");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_record_the_hosts_own_list_is_asked() {
+        let scene = Scene::new();
+        let bench = scene.on("server-0", SaveSnapshot {});
+        bench.apply().await;
+        let list = |value: Value| scene.change(|state| state.hosts.get_mut("server-0").unwrap().listed = value);
+        list(json!([]));
+        assert!(bench.pending().await.contains("does not list"));
+        list(json!([{ "name": FILE, "nodeName": "server-0", "size": 544, "status": "successful" }]));
+        assert_eq!(bench.satisfied().await["proof"], "its own checksum and RKE2's record");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_snapshot_that_is_being_written_is_waited_for() {
+        let scene = Scene::new();
+        scene.change(|state| state.hosts.get_mut("server-0").unwrap().in_progress = vec![FILE.to_owned()]);
+        assert!(matches!(scene.on("server-0", SaveSnapshot {}).probe().await, Probe::InProgress(_)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_save_that_ends_well_without_a_file_is_a_failure_that_is_tried_again() {
         let scene = Scene::new();
-        scene.change(|state| {
-            drop(state.bucket.insert("prod/rke2flow-261122-0300-k7q2-server-0-1795316400".to_owned(), vec![]))
-        });
+        scene.change(|state| state.save_fails = true);
         let failure = scene.on("server-0", SaveSnapshot {}).failure_of_apply().await;
         assert_eq!(failure.class, rke2flow_engine::action::FailureClass::Transient);
     }

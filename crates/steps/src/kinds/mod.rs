@@ -114,6 +114,19 @@ pub struct NodeStatus {
     pub conditions: Vec<Condition>,
     /// Versions.
     pub node_info: NodeInfo,
+    /// Where it can be reached.
+    pub addresses: Vec<NodeAddress>,
+}
+
+/// An address of a node.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct NodeAddress {
+    /// `InternalIP`, `ExternalIP`, `Hostname`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The address.
+    pub address: String,
 }
 
 /// Versions that a kubelet told.

@@ -2,10 +2,11 @@
 
 use rke2flow_engine::cluster::Releases;
 
-use crate::command::{Change, Envelope, NodePart, Order};
+use crate::command::{Change, Envelope, KEPT_SNAPSHOTS, NodePart, Order};
 use crate::paths::HostPaths;
 use crate::render::claim::expect;
 use crate::render::sheet::Sheet;
+use crate::transfer::Presigned;
 
 /// Bytes that are kept of what a change printed: its end.
 const OUTPUT_BYTES: u32 = 64 * 1024;
@@ -15,6 +16,8 @@ const FETCH_SECONDS: u32 = 900;
 const INSTALL_SECONDS: u32 = 300;
 /// Seconds for `etcd-snapshot save`: its own limit is 2 min, with S3 5 min more.
 const SAVE_SECONDS: u32 = 480;
+/// Seconds for one transfer of a snapshot: 5 GiB at 60 Mbit/s.
+const TRANSFER_SECONDS: u32 = 720;
 /// Seconds for `systemctl stop`; what is left is killed then.
 const STOP_SECONDS: u32 = 60;
 /// Seconds for `rke2-killall.sh`.
@@ -33,6 +36,11 @@ const INSTALLER: &str = "https://raw.githubusercontent.com/rancher/rke2/{version
 pub(super) fn script(envelope: &Envelope, order: &Order) -> String {
     let mut sheet = Sheet::new(envelope);
     names(&mut sheet, &envelope.paths, order);
+    // Only in this script, which is never on a disk.
+    let request = order.change.request();
+    sheet
+        .set("handed_text", &request.map(Presigned::curl_config).unwrap_or_default())
+        .set("handed_ca", request.map_or("", |request| &request.ca));
     expect(&mut sheet, &order.claim)
         .add(include_str!("sh/claim.sh"))
         .add(include_str!("sh/receipt.sh"))
@@ -58,7 +66,8 @@ fn names(sheet: &mut Sheet, paths: &HostPaths, order: &Order) {
     sheet
         .set("run", order.run.as_str())
         .set("order_unit", order.unit.as_str())
-        .set("receipt", &paths.receipt(&order.run, &order.instance, order.attempt));
+        .set("receipt", &paths.receipt(&order.run, &order.instance, order.attempt))
+        .set("handed", &paths.handed(&order.unit));
 }
 
 /// The shell text of a change, in order.
@@ -66,10 +75,13 @@ fn body(change: &Change) -> Vec<&'static str> {
     let release = include_str!("sh/release.sh");
     let aside = include_str!("sh/change/aside.sh");
     let guard = include_str!("sh/change/start_guard.sh");
+    let transfer = include_str!("sh/change/transfer.sh");
     match change {
         Change::FetchRelease { .. } => vec![release, include_str!("sh/change/fetch_release.sh")],
         Change::StageSnapshot { .. } => vec![include_str!("sh/change/stage_snapshot.sh")],
         Change::SaveSnapshot { .. } => vec![include_str!("sh/change/save_snapshot.sh")],
+        Change::UploadSnapshot { .. } => vec![transfer, include_str!("sh/change/upload_snapshot.sh")],
+        Change::FetchSnapshot { .. } => vec![transfer, include_str!("sh/change/fetch_snapshot.sh")],
         Change::InstallVersion { .. } => vec![release, include_str!("sh/change/install_version.sh")],
         Change::Hold => vec![include_str!("sh/change/hold.sh")],
         Change::ReleaseHold => vec![include_str!("sh/change/release_hold.sh")],
@@ -103,6 +115,17 @@ fn values(sheet: &mut Sheet, envelope: &Envelope, order: &Order) {
         }
         Change::SaveSnapshot { name } => {
             sheet.set("snapshot_name", name).set("save_seconds", &SAVE_SECONDS.to_string());
+        }
+        Change::UploadSnapshot { file, sha256, request: _ } => {
+            sheet.set("file", file).set("sha256", sha256).set("transfer_seconds", &TRANSFER_SECONDS.to_string());
+        }
+        Change::FetchSnapshot { to, size, sha256, request: _ } => {
+            sheet
+                .set("to", to)
+                .set("size", &size.to_string())
+                .set("sha256", sha256)
+                .set("kept_max", &KEPT_SNAPSHOTS.to_string())
+                .set("transfer_seconds", &TRANSFER_SECONDS.to_string());
         }
         Change::InstallVersion { version, keep_replaced } => {
             sheet

@@ -10,6 +10,12 @@ const FILES_MAX: usize = 64;
 const HASH_SECONDS: u32 = 40;
 /// Bytes of a text in an answer: 48 KiB as base64.
 const TEXT_BYTES: u32 = 36 * 1024;
+/// Seconds for RKE2's own list of snapshots: it may walk a bucket.
+const LIST_SECONDS: u32 = 40;
+/// Bytes of that list: as base64 it must fit into an answer.
+const LIST_BYTES: u32 = 160 * 1024;
+/// Bytes of one part of a recovery point.
+const PART_BYTES: u32 = 128 * 1024;
 /// Lines of a log in one answer.
 const LOG_LINES_MAX: u32 = 200;
 /// Seconds for a person's own probe.
@@ -28,8 +34,12 @@ pub(super) fn script(envelope: &Envelope, look: &Look) -> String {
         }
         Look::Files { paths } => files(&mut sheet, paths),
         Look::Snapshots { prefix } => {
+            let kept = envelope.paths.kept_snapshots();
             sheet
                 .set("prefix", prefix)
+                .set("kept", &kept)
+                .set("kept_json", &json(&kept))
+                .add(include_str!("sh/list.sh"))
                 .set("snapshots_json", &json(&envelope.paths.snapshots()))
                 .set("hash_seconds", &HASH_SECONDS.to_string())
                 .add(include_str!("sh/files.sh"))
@@ -37,6 +47,22 @@ pub(super) fn script(envelope: &Envelope, look: &Look) -> String {
         }
         Look::Points => {
             sheet.add(include_str!("sh/look_points.sh"));
+        }
+        Look::SnapshotList => {
+            sheet
+                .set("list_seconds", &LIST_SECONDS.to_string())
+                .set("text_bytes", &LIST_BYTES.to_string())
+                .add(include_str!("sh/look_snapshot_list.sh"));
+        }
+        Look::Point { file, offset } => {
+            sheet
+                .set("file", file)
+                .set("offset", &offset.to_string())
+                .set("part_bytes", &PART_BYTES.to_string())
+                .add(include_str!("sh/look_point.sh"));
+        }
+        Look::Identity => {
+            sheet.add(include_str!("sh/look_identity.sh"));
         }
         Look::Release { version } => {
             sheet

@@ -7,6 +7,7 @@ use rke2flow_engine::id::{HostName, InstanceId, RunId, StepId, Target, UnitName}
 use super::{parse_envelope, script};
 use crate::command::{Change, ClaimCommand, ENVELOPE_VERSION, Envelope, HostCommand, Look, NodePart, Order};
 use crate::paths::HostPaths;
+use crate::transfer::Presigned;
 
 fn envelope(command: HostCommand) -> Envelope {
     let paths = HostPaths {
@@ -37,6 +38,11 @@ fn order(change: Change) -> Order {
     Order { run: run(), instance, attempt: 1, unit, claim: claim(), change }
 }
 
+fn request() -> Presigned {
+    let url = "https://s3.test/b/k?X-Amz-Signature=5ec4e7".to_owned();
+    Presigned { url, headers: vec![("x-amz-meta-a".to_owned(), "5ec4e7".to_owned())], ca: String::new() }
+}
+
 fn every_change() -> Vec<Change> {
     let text = || "x".to_owned();
     let point = serde_json::json!({"schema": "s", "id": "i", "cluster": "c", "taken_at": "2026-11-22T03:12:00Z",
@@ -45,6 +51,8 @@ fn every_change() -> Vec<Change> {
         Change::FetchRelease { version: text(), from: Releases::default(), arch: String::new() },
         Change::StageSnapshot { file: text(), sha256: text(), to: text() },
         Change::SaveSnapshot { name: text() },
+        Change::UploadSnapshot { file: text(), sha256: text(), request: request() },
+        Change::FetchSnapshot { to: text(), size: 1, sha256: text(), request: request() },
         Change::InstallVersion { version: text(), keep_replaced: true },
         Change::Hold,
         Change::ReleaseHold,
@@ -72,7 +80,10 @@ fn every_command() -> Vec<HostCommand> {
         Look::Files { paths: vec![text()] },
         Look::Files { paths: vec![] },
         Look::Snapshots { prefix: text() },
+        Look::SnapshotList,
         Look::Points,
+        Look::Point { file: text(), offset: 1 },
+        Look::Identity,
         Look::Release { version: text() },
         Look::Log { unit: text(), lines: 10 },
         Look::Kubeconfig,
@@ -107,6 +118,14 @@ fn the_staged_script_has_exactly_the_stages_that_the_change_names() {
         assert!(is_syntax(&staged), "{change:?}");
         let marked: Vec<&str> = staged.lines().filter_map(|line| line.strip_prefix("#: ")).collect();
         assert_eq!(marked, change.stages(), "{change:?}");
+    }
+}
+
+#[test]
+fn what_is_kept_on_the_hosts_disk_has_no_presigned_request_in_it() {
+    for change in every_change() {
+        let staged = super::change::inner(&envelope(HostCommand::Look(Look::Survey)), &order(change.clone()));
+        assert!(!staged.contains("5ec4e7"), "{change:?}");
     }
 }
 

@@ -7,6 +7,7 @@ use rke2flow_engine::cluster::Cluster;
 use rke2flow_steps::access::s3::S3Bucket;
 use rke2flow_steps::ports::{AccessError, Bucket};
 use rke2flow_steps::secret::Secrets;
+use rke2flow_steps::transfer::{Grant, Presigned};
 
 use crate::web::{Answer, Answering, Asked, Authority, serve};
 
@@ -178,4 +179,44 @@ async fn an_endpoint_that_is_no_web_address_is_refused_before_anything_is_sent()
         let error = bucket(endpoint, None).await.err().unwrap();
         assert!(matches!(&error, AccessError::Refused { why, .. } if why.contains("`s3.endpoint`")), "{error}");
     }
+}
+
+/// The real curl, with the request in a file, as a host has it.
+fn curl(request: &Presigned, arguments: &[&str]) -> std::process::Output {
+    let config = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(config.path(), request.curl_config()).unwrap();
+    let mut curl = std::process::Command::new("curl");
+    curl.args(["--fail", "--silent", "--show-error", "--noproxy", "*", "--config"]).arg(config.path()).args(arguments);
+    curl.output().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_with_a_presigned_request_and_curl_needs_no_key() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = asked.clone();
+    let bucket = plain(Arc::new(move |asked: Asked| {
+        seen.lock().unwrap().push(asked);
+        (200, vec![], b"the snapshot".to_vec())
+    }))
+    .await;
+    let marks = vec![("rke2-token-hash".to_owned(), "0123456789ab".to_owned())];
+    let put = bucket.presign("prod/a b+c", &Grant::Put(marks)).await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"0123456789").unwrap();
+    let done = curl(&put, &["--upload-file", file.path().to_str().unwrap()]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let get = bucket.presign("prod/a b+c", &Grant::Get).await.unwrap();
+    assert_eq!(curl(&get, &[]).stdout, b"the snapshot");
+    let asked = asked.lock().unwrap();
+    assert_eq!((asked[0].method.as_str(), asked[0].body.as_slice()), ("PUT", b"0123456789".as_slice()));
+    assert_eq!(asked[0].headers["x-amz-meta-rke2-token-hash"], "0123456789ab");
+    for asked in asked.iter() {
+        // Path style, a quarter of an hour, this account; no header carries a key.
+        assert!(asked.path.starts_with("/b/prod/a%20b%2Bc?") && asked.path.contains("X-Amz-Expires=900"), "{asked:?}");
+        assert!(asked.path.contains("AKIATEST") && !asked.headers.contains_key("authorization"), "{asked:?}");
+    }
+    // What is signed are the headers that are sent, so that nobody else's marks can be sent with it.
+    assert!(asked[0].path.contains("x-amz-meta-rke2-token-hash"), "{:?}", asked[0]);
+    assert!(put.signature().is_some_and(|signature| signature.len() == 64) && put.signature() != get.signature());
+    assert!(!format!("{put:?}").contains(put.signature().unwrap()));
 }

@@ -3,10 +3,11 @@
 use std::net::TcpListener;
 
 use rke2flow_engine::cluster::Releases;
-use rke2flow_steps::answer::{Files, Points, Staged, Tail};
+use rke2flow_steps::answer::{Files, Identity, Part, Points, Staged, Tail};
 use rke2flow_steps::command::{Change, HostCommand, Look};
 use rke2flow_steps::point::RecoveryPoint;
 use rke2flow_steps::render::{decode_text, script};
+use rke2flow_steps::token::token_hash;
 
 use super::bench::{Bench, VERSION, arch, claim, etcd_snapshot, sha256};
 
@@ -109,6 +110,68 @@ fn files_are_described_and_missing_ones_left_out() {
     assert_eq!((files.files[0].path.clone(), files.files[0].size, files.files[0].trailer), (whole, 4128, true));
     assert_eq!(files.files[0].sha256, sha256(&etcd_snapshot(3)));
     assert!(!files.files[1].trailer && files.files[1].modified > 1_600_000_000);
+}
+
+#[test]
+fn a_host_hashes_its_token_as_rke2_does_and_never_tells_it() {
+    let host = Bench::new();
+    let (token, config) = (format!("{}/server/token", host.paths.data), format!("{}/config.yaml", host.paths.config));
+    assert_eq!(host.look::<Identity>(Look::Identity), Identity::default());
+    for text in [format!("K10{}::server:s3cr:et's \"x\"\n", "0f".repeat(32)), "s3cr:et's \"x\"".to_owned()] {
+        host.write(&token, &text);
+        host.write(&config, format!("token: {text}"));
+        let output = host.sh(&script(&host.envelope(HostCommand::Look(Look::Identity))));
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("s3cr"));
+        let identity: Identity = host.look(Look::Identity);
+        assert_eq!(Some(identity.token_hash), token_hash(&text));
+        assert_eq!(identity.config_sha256, sha256(format!("config.yaml\ntoken: {text}").as_bytes()));
+    }
+    host.write(&token, "K10abc");
+    assert_eq!(host.look::<Identity>(Look::Identity).token_hash, "");
+    // Our own drop-in is no configuration of the node's.
+    let before: Identity = host.look(Look::Identity);
+    host.apply(&Change::PointAt { server: None }, 1);
+    assert_eq!(host.look::<Identity>(Look::Identity), before);
+}
+
+#[test]
+fn copies_count_as_snapshots_and_one_that_is_being_written_is_told() {
+    let host = Bench::new();
+    host.write(&format!("{}/pre-a-1", host.paths.snapshots()), etcd_snapshot(1));
+    host.write(&format!("{}/pre-b-1", host.paths.kept_snapshots()), etcd_snapshot(2));
+    let (writing, left) = (host.paths.snapshots() + "/pre-c-1.part", host.paths.snapshots() + "/pre-d-1.part");
+    host.write(&writing, "");
+    host.write(&left, "");
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(61);
+    std::fs::File::options().append(true).open(&left).unwrap().set_modified(long_ago).unwrap();
+    let found: Files = host.look(Look::Snapshots { prefix: "pre-".to_owned() });
+    let names: Vec<&str> = found.files.iter().map(|file| file.path.rsplit('/').next().unwrap()).collect();
+    assert_eq!(names, ["pre-a-1", "pre-b-1"]);
+    assert!(found.files.iter().all(|file| file.trailer));
+    assert_eq!(found.in_progress, ["pre-c-1"]);
+}
+
+#[test]
+fn points_that_do_not_fit_into_an_answer_are_named_and_read_part_by_part() {
+    let host = Bench::new();
+    let point = |name: &str, size: usize| {
+        host.write(&format!("{}/{name}.json", host.paths.points()), "x".repeat(size));
+    };
+    point("large", 300_000);
+    point("small", 1000);
+    let points: Points = host.look(Look::Points);
+    assert_eq!((points.points.len(), points.left_out), (1, vec!["large.json".to_owned()]));
+    let (mut whole, mut parts) = (Vec::new(), 0);
+    while whole.len() < 300_000 {
+        let part: Part = host.look(Look::Point { file: "large.json".to_owned(), offset: whole.len() as u64 });
+        assert_eq!(part.total, 300_000);
+        whole.extend(decode_text(&part.text).unwrap());
+        parts += 1;
+    }
+    assert!(whole.iter().all(|byte| *byte == b'x') && whole.len() == 300_000 && parts == 3, "{parts}");
+    let outside =
+        host.sh(&script(&host.envelope(HostCommand::Look(Look::Point { file: "../claim".into(), offset: 0 }))));
+    assert_ne!(outside.exit, 0);
 }
 
 #[test]

@@ -7,3 +7,4 @@ mod orders;
 mod quoting;
 mod restores;
 mod stand_ins;
+mod transfers;

@@ -2,10 +2,11 @@
 
 use rke2flow_engine::cluster::Role;
 use rke2flow_engine::id::HostName;
-use rke2flow_steps::answer::{FileInfo, Files, Member, Points, Staged, Survey, Tail, server_override};
+use rke2flow_steps::answer::{FileInfo, Files, Identity, Member, Part, Points, Staged, Survey, Tail, server_override};
 use rke2flow_steps::command::{Look, NodePart};
 use rke2flow_steps::ports::Output;
 use rke2flow_steps::render::encode_text;
+use rke2flow_steps::token::token_hash;
 use sha2::{Digest, Sha256};
 
 use crate::host::person::Allowed;
@@ -14,6 +15,9 @@ use crate::host::{File, Release};
 use crate::kube::store::has_trailer;
 use crate::world::World;
 
+/// Bytes of points in one answer, and of one part of a point.
+const POINTS_BYTES: usize = 110 * 1024;
+const PART_BYTES: usize = 128 * 1024;
 /// Bytes free on a data directory's file system.
 const DISK_FREE_BYTES: u64 = 40 << 30;
 
@@ -25,10 +29,13 @@ impl World {
             Look::Receipt { unit, .. } => json(&self.receipt(name, unit.as_str())),
             Look::Files { paths } => {
                 let files = paths.iter().filter_map(|path| self.file_info(name, path)).collect();
-                json(&Files { files })
+                json(&Files { files, in_progress: Vec::new() })
             }
             Look::Snapshots { prefix } => json(&self.snapshots(name, prefix)),
+            Look::SnapshotList => json(&self.snapshot_list(name)),
             Look::Points => json(&self.points(name)),
+            Look::Point { file, offset } => json(&self.point(name, file, *offset as usize)),
+            Look::Identity => json(&self.identity(name)),
             Look::Release { version } => json(&self.staged(name, version)),
             Look::Log { unit, lines } => json(&self.tail_of_log(name, unit, *lines as usize)),
             Look::Kubeconfig => json(&self.kubeconfig(name)),
@@ -138,21 +145,73 @@ impl World {
     }
 
     fn snapshots(&self, name: &HostName, prefix: &str) -> Files {
-        let beginning = format!("{}/{prefix}", self.paths.snapshots());
         let files = &self.host(name).disk.files;
-        let mut found: Vec<(&String, &File)> = files.iter().filter(|(path, _)| path.starts_with(&beginning)).collect();
-        found.sort_by_key(|(_, file)| std::cmp::Reverse(file.modified));
-        Files { files: found.iter().take(200).filter_map(|(path, _)| self.file_info(name, path)).collect() }
+        let mut all = Vec::new();
+        for place in [self.paths.snapshots(), self.paths.kept_snapshots()] {
+            let beginning = format!("{place}/{prefix}");
+            let named = |path: &str| path.starts_with(&beginning) && !path.ends_with(".part");
+            let mut found: Vec<(&String, &File)> = files.iter().filter(|(path, _)| named(path)).collect();
+            found.sort_by_key(|(_, file)| std::cmp::Reverse(file.modified));
+            all.extend(found.iter().take(200).filter_map(|(path, _)| self.file_info(name, path)));
+        }
+        Files { files: all, in_progress: Vec::new() }
+    }
+
+    /// What the CLI prints: this node's own files, in the form of releases since v1.29.
+    fn snapshot_list(&self, name: &HostName) -> Tail {
+        if !self.host(name).supervises {
+            return Tail { exit: 1, text: String::new() };
+        }
+        let below = format!("{}/", self.paths.snapshots());
+        let item = |(path, file): (&String, &File)| {
+            let file_name = path.strip_prefix(&below)?;
+            Some(serde_json::json!({
+                "metadata": { "name": format!("local-{file_name}") },
+                "spec": { "snapshotName": file_name, "nodeName": name, "location": format!("file://{path}") },
+                "status": { "size": file.bytes.len().to_string(), "readyToUse": true },
+            }))
+        };
+        let items: Vec<_> = self.host(name).disk.files.iter().filter_map(item).collect();
+        let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": items });
+        Tail { exit: 0, text: encode_text(list.to_string().as_bytes()) }
+    }
+
+    fn identity(&self, name: &HostName) -> Identity {
+        let host = self.host(name);
+        let plane = host.running_plane().map(|plane| &self.planes[plane]);
+        Identity {
+            token_hash: token_hash(&host.disk.token).unwrap_or_default(),
+            config_sha256: hex(host.disk.configured_server.as_bytes()),
+            etcd_version: plane.map(|plane| format!("{}.{}.0", plane.etcd.0, plane.etcd.1)).unwrap_or_default(),
+        }
+    }
+
+    fn point(&self, name: &HostName, file: &str, offset: usize) -> Part {
+        let path = format!("{}/{file}", self.paths.points());
+        let bytes = self.host(name).disk.files.get(&path).map(|file| file.bytes.clone()).unwrap_or_default();
+        let from = offset.min(bytes.len());
+        let part = &bytes[from..bytes.len().min(from + PART_BYTES)];
+        Part { total: bytes.len() as u64, text: encode_text(part) }
     }
 
     fn points(&self, name: &HostName) -> Points {
         let beginning = format!("{}/", self.paths.points());
         let files = &self.host(name).disk.files;
-        let mut found: Vec<&File> =
-            files.iter().filter(|(path, _)| path.starts_with(&beginning)).map(|(_, file)| file).collect();
-        found.sort_by_key(|file| file.modified);
-        let from = found.len().saturating_sub(50);
-        Points { points: found[from..].iter().map(|file| encode_text(&file.bytes)).collect() }
+        let mut found: Vec<(&str, &File)> =
+            files.iter().filter_map(|(path, file)| Some((path.strip_prefix(&beginning)?, file))).collect();
+        found.sort_by_key(|(_, file)| std::cmp::Reverse(file.modified));
+        let (mut left, mut points, mut left_out) = (POINTS_BYTES, Vec::new(), Vec::new());
+        for (file_name, file) in found.into_iter().take(50) {
+            match left.checked_sub(file.bytes.len()) {
+                Some(rest) => {
+                    left = rest;
+                    points.push(encode_text(&file.bytes));
+                }
+                None => left_out.push(file_name.to_owned()),
+            }
+        }
+        points.reverse();
+        Points { points, left_out }
     }
 
     fn staged(&self, name: &HostName, version: &str) -> Staged {

@@ -10,6 +10,7 @@ pub mod reset;
 pub mod service;
 pub mod shell;
 pub mod stage;
+pub mod transfer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

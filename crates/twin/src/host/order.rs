@@ -190,6 +190,7 @@ impl World {
             (_, "verify-source" | "verify-copy" | "verify-snapshot") => take::VERIFY_SNAPSHOT,
             (_, "unpack") => take::UNPACK_SNAPSHOT,
             (_, "save") => take::SAVE_SNAPSHOT,
+            (_, "upload" | "fetch") => take::TRANSFER_SNAPSHOT,
             (_, "stop-unit" | "restart") => take::STOP_UNIT,
             (Change::KillNode { grace_seconds } | Change::JoinAnew { grace_seconds }, "terminate") => {
                 match self.host(name).pods {

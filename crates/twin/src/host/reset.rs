@@ -3,6 +3,7 @@
 use rke2flow_engine::id::HostName;
 use rke2flow_steps::answer::ResetState;
 use rke2flow_steps::command::{Change, NodePart, Order};
+use rke2flow_steps::token::token_hash;
 use serde_json::json;
 
 use crate::host::archive::zip;
@@ -40,18 +41,11 @@ impl World {
         self.write_file(name, format!("{}/{file}", self.paths.snapshots()), bytes.clone());
         self.note_snapshot(plane, name, &file, bytes.len(), "local");
         let mut printed = format!("level=info msg=\"Snapshot {file} saved.\"");
-        let fails = self.spec.etcd_s3
-            && self.strikes(|fault| if let Fault::UploadFails(times) = fault { Some(times) } else { None });
-        if self.spec.etcd_s3 && !fails {
-            let key = format!("{}/{file}", self.spec.folder);
-            let metadata = [("rke2-node-name", name.to_string()), ("rke2-token-hash", hex(self.spec.token.as_bytes()))];
-            let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
-            let size = bytes.len();
-            let stored = self.bucket.store(&self.spec.bucket, &key, bytes, metadata, "application/octet-stream");
-            if stored.is_ok() {
-                self.note_snapshot(plane, name, &file, size, "s3");
-                printed = format!("{printed}\n{printed}");
-            }
+        if self.spec.etcd_s3
+            && let Some(size) = self.upload(name, &file, &bytes)
+        {
+            self.note_snapshot(plane, name, &file, size, "s3");
+            printed = format!("{printed}\n{printed}");
         }
         Ok(printed)
     }
@@ -65,7 +59,10 @@ impl World {
         };
         let object = json!({
             "apiVersion": "k3s.cattle.io/v1", "kind": "ETCDSnapshotFile",
-            "metadata": {"labels": {"etcd.rke2.cattle.io/snapshot-storage-node": node}},
+            "metadata": {
+                "labels": {"etcd.rke2.cattle.io/snapshot-storage-node": node},
+                "annotations": {"etcd.rke2.cattle.io/snapshot-token-hash": token_hash(&self.spec.token)},
+            },
             "spec": {"snapshotName": file, "nodeName": name.as_str(), "location": location},
             "status": {"size": size.to_string(), "creationTime": stamp, "readyToUse": true},
         });

@@ -26,6 +26,12 @@ impl World {
             Change::FetchRelease { version, .. } => self.fetch_release(name, version, stage),
             Change::StageSnapshot { file, sha256, to } => self.stage_snapshot(name, file, sha256, to, stage),
             Change::SaveSnapshot { name: snapshot } => self.save_snapshot(name, snapshot),
+            Change::UploadSnapshot { file, sha256, request } => {
+                self.upload_snapshot(name, file, sha256, request, stage)
+            }
+            Change::FetchSnapshot { to, size, sha256, request } => {
+                self.fetch_snapshot(name, to, (*size, sha256), request, stage)
+            }
             Change::InstallVersion { version, .. } => self.install(name, version, stage),
             Change::Hold | Change::ReleaseHold | Change::CleanUp => self.hold(name, order, stage),
             Change::KillNode { .. } => self.kill_node(name, stage),

@@ -20,6 +20,8 @@ pub const INSTALL: Duration = seconds(4);
 pub const VERIFY_SNAPSHOT: Duration = seconds(1);
 /// Unpacking a snapshot.
 pub const UNPACK_SNAPSHOT: Duration = seconds(3);
+/// A snapshot on its way between a host and the bucket.
+pub const TRANSFER_SNAPSHOT: Duration = seconds(4);
 /// `etcd-snapshot save`, upload included.
 pub const SAVE_SNAPSHOT: Duration = seconds(6);
 /// `systemctl stop` of a node's unit.

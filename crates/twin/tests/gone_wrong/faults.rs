@@ -29,10 +29,44 @@ fn assert_retried(rig: &Rig, ended: &Ended, instance: &str, what: &str) {
 }
 
 #[test]
-fn an_upload_that_fails_is_found_out_and_saved_again() {
+fn an_upload_that_rke2_lost_is_made_up_for_without_another_snapshot() {
+    for fault in [Fault::UploadFails(100), Fault::UploadTruncated(100)] {
+        paused(async {
+            let (rig, ended) = upgrade(vec![fault]).await;
+            assert!(ended.well() && rig.failed_attempts().is_empty(), "{ended:#?}");
+            assert_eq!(rig.kinds(), [], "{:#?}", rig.twin.judge());
+            let ordered = |what: &str| rig.twin.log().iter().filter(|entry| entry.what == what).count();
+            assert_eq!((ordered("change SaveSnapshot"), ordered("change UploadSnapshot")), (1, 1));
+            // What the bucket has is what the server has.
+            let snapshot = rig.twin.bucket().keys("twin-backups", "twin-etcd/rke2flow-").remove(0);
+            let object = rig.twin.bucket().look("twin-backups", &snapshot).unwrap().unwrap();
+            assert_eq!(object.bytes.len() % 512, 32);
+            assert_eq!(object.metadata["rke2-token-hash"].len(), 12);
+        });
+    }
+}
+
+#[test]
+fn every_server_keeps_the_snapshot_and_the_point() {
     paused(async {
-        let (rig, ended) = upgrade(vec![Fault::UploadFails(1)]).await;
-        assert_retried(&rig, &ended, "snapshot/SaveSnapshot@server-0", "is not in the bucket");
+        let (rig, ended) = upgrade(Vec::new()).await;
+        assert!(ended.well(), "{ended:#?}");
+        for server in ["server-0", "server-1", "server-2"] {
+            let files = rig.twin.files(&host(server));
+            let has = |part: &str| files.iter().any(|path| path.contains(part));
+            assert!(has("/snapshots/rke2flow-") && has("/points/"), "{server}: {files:?}");
+        }
+    });
+}
+
+#[test]
+fn without_a_bucket_each_server_saves_a_snapshot_of_its_own() {
+    paused(async {
+        let mut rig = Rig::new(TwinSpec { etcd_s3: false, ..TwinSpec::default() });
+        let ended = rig.run("upgrade", &[]).await;
+        assert!(ended.well() && rig.kinds().is_empty(), "{ended:#?}");
+        let saves = rig.twin.log().iter().filter(|entry| entry.what == "change SaveSnapshot").count();
+        assert_eq!(saves, 3);
     });
 }
 
@@ -47,10 +81,10 @@ fn a_snapshot_that_was_not_made_is_found_out_and_made() {
 #[test]
 fn an_upload_that_fails_every_time_stops_the_upgrade_before_any_node_is_touched() {
     paused(async {
-        let (rig, ended) = upgrade(vec![Fault::UploadFails(100)]).await;
+        let (rig, ended) = upgrade(vec![Fault::UploadFails(100), Fault::BucketRefusesHosts(100)]).await;
         let failed = ended.failures();
-        assert!(failed.len() == 1 && failed[0].0 == "snapshot/SaveSnapshot@server-0", "{ended:#?}");
-        assert!(failed[0].1.observed.contains("is not in the bucket"), "{failed:#?}");
+        assert!(failed.len() == 1 && failed[0].0 == "snapshot/UploadSnapshot@server-0", "{ended:#?}");
+        assert!(failed[0].1.observed.contains("HTTP status 503"), "{failed:#?}");
         let touched = |what: &str| rig.twin.log().iter().any(|entry| entry.what == what);
         assert!(!touched("change InstallVersion") && !touched("change RestartUnit"));
         // A person repairs the bucket: the same run goes on, and ends well.

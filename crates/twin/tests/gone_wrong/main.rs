@@ -2,5 +2,6 @@
 
 mod faults;
 mod rig;
+mod snapshots;
 mod tampered;
 mod wrong_runbooks;

@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 
 use super::NOW;
 use crate::actions::stamp;
-use crate::answer::{FileInfo, Files, Points, ReceiptAnswer, ResetState, Staged, Survey, Tail};
+use crate::answer::{FileInfo, Files, Identity, Part, Points, ReceiptAnswer, ResetState, Staged, Survey, Tail};
 use crate::command::{Change, Envelope, HostCommand, Look, NodePart, Order};
 use crate::paths::HostPaths;
 use crate::ports::{AccessError, Bucket, Http, ObjectInfo, Output, Shell};
+use crate::transfer::{Grant, Presigned};
 
 /// A host and everything that its commands can see and change.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -24,6 +25,12 @@ pub struct FakeHost {
     pub survey: Survey,
     /// Its files, etcd snapshots among them.
     pub files: Vec<FileInfo>,
+    /// What RKE2 lists as snapshots; null: it cannot tell.
+    pub listed: Value,
+    /// Snapshots that are being written.
+    pub in_progress: Vec<String>,
+    /// What it tells beside its survey.
+    pub identity: Identity,
     /// The recovery points that it keeps, as JSON.
     pub points: Vec<String>,
     /// Releases that are staged.
@@ -45,6 +52,14 @@ pub struct State {
     pub objects: BTreeMap<String, Value>,
     /// The bucket.
     pub bucket: BTreeMap<String, Vec<u8>>,
+    /// User metadata of objects in the bucket.
+    pub marks: BTreeMap<String, BTreeMap<String, String>>,
+    /// Whether no API server answers.
+    pub api_is_down: bool,
+    /// Whether RKE2's own uploads fail, and its command ends well.
+    pub upload_fails: bool,
+    /// Whether RKE2 saves nothing, and its command ends well.
+    pub save_fails: bool,
     /// Status by URL.
     pub web: BTreeMap<String, u16>,
     /// Whether the API answers nobody.
@@ -81,6 +96,44 @@ impl State {
 }
 
 impl State {
+    /// The user metadata of an object in the bucket.
+    pub fn marks_of(&self, key: &str) -> BTreeMap<String, String> {
+        self.marks.get(key).cloned().unwrap_or_default()
+    }
+
+    /// What a change of a host means to the bucket.
+    fn moves(&mut self, host: &str, change: &Change, paths: &HostPaths) {
+        let key_of = |request: &Presigned| {
+            let path = request.url.split('?').next().unwrap().strip_prefix("https://s3.test/etcd/").unwrap();
+            path.to_owned()
+        };
+        match change {
+            Change::SaveSnapshot { .. } if self.hosts[host].survey.etcd_s3 && !self.upload_fails => {
+                let files = self.hosts[host].files.clone();
+                for file in files.iter().filter(|file| file.path.starts_with(&paths.snapshots())) {
+                    let key = format!("prod/{}", file.path.rsplit('/').next().unwrap());
+                    self.bucket.entry(key).or_insert_with(|| vec![0; file.size as usize]);
+                }
+            }
+            Change::UploadSnapshot { file, request, .. } => {
+                let size = self.hosts[host].files.iter().find(|found| found.path == *file).unwrap().size;
+                let named = |(name, value): &(String, String)| {
+                    Some((name.strip_prefix("x-amz-meta-")?.to_owned(), value.clone()))
+                };
+                let key = key_of(request);
+                self.marks.insert(key.clone(), request.headers.iter().filter_map(named).collect());
+                self.bucket.insert(key, vec![0; size as usize]);
+            }
+            Change::FetchSnapshot { to, sha256, request, .. } => {
+                let size = self.bucket[&key_of(request)].len() as u64;
+                let files = &mut self.hosts.get_mut(host).unwrap().files;
+                files.retain(|found| found.path != *to);
+                files.push(FileInfo { size, ..file(to, if sha256.is_empty() { "fetched" } else { sha256 }) });
+            }
+            _ => {}
+        }
+    }
+
     /// What a restarted node tells once its kubelet is up again.
     fn flip(&mut self, host: &str) {
         let version = self.hosts[host].survey.installed.clone();
@@ -104,6 +157,7 @@ pub struct Fake {
 impl Shell for Fake {
     async fn run(&self, host: &HostName, envelope: &Envelope) -> Result<Output, AccessError> {
         let mut state = self.state.lock().unwrap();
+        let save_fails = state.save_fails;
         let fake = state.hosts.get_mut(host.as_str()).unwrap();
         if fake.silent {
             let why = "no route to host".to_owned();
@@ -113,7 +167,9 @@ impl Shell for Fake {
             HostCommand::Look(look) => (fake.look(look), None),
             HostCommand::Claim(_) => panic!("actions take no claims"),
             HostCommand::Change(order) => {
-                fake.obey(order, &envelope.paths, host.as_str());
+                if !(save_fails && matches!(order.change, Change::SaveSnapshot { .. })) {
+                    fake.obey(order, &envelope.paths, host.as_str());
+                }
                 let finished = ReceiptAnswer::Finished { exit: 0, boot: fake.survey.boot.clone(), tail: String::new() };
                 (json!(finished), Some(format!("{host}: {:?}", order.change)))
             }
@@ -121,14 +177,9 @@ impl Shell for Fake {
         if matches!(&envelope.command, HostCommand::Change(order) if order.change == Change::RestartUnit) {
             state.flip(host.as_str());
         }
-        let uploads = change.is_some() && state.hosts[host.as_str()].survey.etcd_s3;
         state.changes.extend(change);
-        if uploads {
-            let files = state.hosts[host.as_str()].files.clone();
-            for file in files.iter().filter(|file| file.path.contains("/snapshots/")) {
-                let key = format!("prod/{}", file.path.rsplit('/').next().unwrap());
-                state.bucket.entry(key).or_insert_with(|| vec![0; file.size as usize]);
-            }
+        if let HostCommand::Change(order) = &envelope.command {
+            state.moves(host.as_str(), &order.change, &envelope.paths);
         }
         Ok(Output { exit: 0, stdout: answer.to_string().into_bytes(), stderr: Vec::new() })
     }
@@ -144,10 +195,27 @@ impl FakeHost {
             Look::Survey => json!(self.survey),
             Look::Receipt { .. } => json!(ReceiptAnswer::Unknown),
             Look::Files { paths } => json!(self.files(|file| paths.contains(&file.path))),
-            Look::Snapshots { prefix } => json!(self.files(|file| {
-                file.path.contains("/snapshots/") && file.path.rsplit('/').next().unwrap().starts_with(prefix)
-            })),
-            Look::Points => json!(Points { points: self.points.iter().map(|point| BASE64.encode(point)).collect() }),
+            Look::Snapshots { prefix } => json!(Files {
+                in_progress: self.in_progress.clone(),
+                ..self.files(|file| {
+                    file.path.contains("/snapshots/") && file.path.rsplit('/').next().unwrap().starts_with(prefix)
+                })
+            }),
+            Look::SnapshotList if self.listed.is_null() => json!(Tail { exit: 1, text: String::new() }),
+            Look::SnapshotList => json!(Tail { exit: 0, text: BASE64.encode(self.listed.to_string()) }),
+            Look::Identity => json!(self.identity),
+            Look::Points => {
+                let (fit, rest): (Vec<_>, Vec<_>) =
+                    self.points.iter().enumerate().partition(|(_, p)| p.len() < 100_000);
+                let points = fit.iter().map(|(_, point)| BASE64.encode(point)).collect();
+                json!(Points { points, left_out: rest.iter().map(|(number, _)| format!("{number}.json")).collect() })
+            }
+            Look::Point { file, offset } => {
+                let number: usize = file.strip_suffix(".json").unwrap().parse().unwrap();
+                let (bytes, from) = (self.points[number].as_bytes(), *offset as usize);
+                let part = &bytes[from..bytes.len().min(from + 128 * 1024)];
+                json!(Part { total: bytes.len() as u64, text: BASE64.encode(part) })
+            }
             Look::Release { version } => {
                 let complete = self.staged.contains(version);
                 json!(Staged { complete, missing: if complete { vec![] } else { vec!["install.sh".to_owned()] } })
@@ -162,7 +230,7 @@ impl FakeHost {
     }
 
     fn files(&self, wanted: impl Fn(&FileInfo) -> bool) -> Files {
-        Files { files: self.files.iter().filter(|file| wanted(file)).cloned().collect() }
+        Files { files: self.files.iter().filter(|file| wanted(file)).cloned().collect(), in_progress: Vec::new() }
     }
 
     fn obey(&mut self, order: &Order, paths: &HostPaths, host: &str) {
@@ -208,6 +276,8 @@ impl FakeHost {
                 self.points.retain(|known| !known.contains(&point.id));
                 self.points.push(text);
             }
+            // What moves between the host and the bucket is seen by the state.
+            Change::UploadSnapshot { .. } | Change::FetchSnapshot { .. } => {}
             Change::CleanUp => {
                 (survey.hold, survey.hold_drop_in) = (false, false);
                 survey.server_override = String::new();
@@ -272,8 +342,11 @@ pub fn file(path: &str, sha256: &str) -> FileInfo {
 impl Bucket for Fake {
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, AccessError> {
         let state = self.state.lock().unwrap();
-        let info =
-            |bytes: &Vec<u8>| ObjectInfo { key: key.to_owned(), size: bytes.len() as u64, metadata: BTreeMap::new() };
+        let info = |bytes: &Vec<u8>| ObjectInfo {
+            key: key.to_owned(),
+            size: bytes.len() as u64,
+            metadata: state.marks_of(key),
+        };
         Ok(state.bucket.get(key).map(info))
     }
 
@@ -296,7 +369,21 @@ impl Bucket for Fake {
         };
         Ok(found.map(info).collect())
     }
+
+    async fn presign(&self, key: &str, grant: &Grant) -> Result<Presigned, AccessError> {
+        let headers = match grant {
+            Grant::Get => Vec::new(),
+            Grant::Put(marks) => {
+                marks.iter().map(|(name, value)| (format!("x-amz-meta-{name}"), value.clone())).collect()
+            }
+        };
+        let url = format!("https://s3.test/etcd/{key}?X-Amz-Expires=900&X-Amz-Signature={SIGNATURE}");
+        Ok(Presigned { url, headers, ca: String::new() })
+    }
 }
+
+/// What the fake bucket signs requests with.
+const SIGNATURE: &str = "5ec4e75ec4e7";
 
 #[async_trait]
 impl Http for Fake {

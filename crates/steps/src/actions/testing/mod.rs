@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 pub use self::fake::file;
 use self::fake::{Fake, FakeHost, State, kill};
 use super::{Bound, Goal, World};
-use crate::answer::{ClaimState, Member, Survey};
+use crate::answer::{ClaimState, Identity, Member, Survey};
 use crate::paths::HostPaths;
 use crate::ports::{Access, Bucket};
 
@@ -86,7 +86,14 @@ impl Scene {
                 Role::Server => server_survey(&servers),
                 Role::Agent => Survey { claim: Some(claim_state()), ..well(0) },
             };
-            self.change(|state| state.hosts.insert(name.to_owned(), FakeHost { survey, ..FakeHost::default() }));
+            let server = host.role == Role::Server;
+            let identity = Identity {
+                token_hash: if server { "0123456789ab".to_owned() } else { String::new() },
+                config_sha256: format!("config of {name}"),
+                etcd_version: if server { "3.5.21".to_owned() } else { String::new() },
+            };
+            let fake = FakeHost { survey, identity, ..FakeHost::default() };
+            self.change(|state| state.hosts.insert(name.to_owned(), fake));
             self.put(&format!("/api/v1/nodes/{name}"), node(OLD));
             self.put(&format!("{}/{name}", crate::kinds::Lease::NODES), lease(NOW - 5));
             if host.role == Role::Server {

@@ -14,6 +14,15 @@ directory "$receipt"
 directory "$state/units"
 staged_script | durable "$receipt/script"
 chmod 700 "$receipt/script"
+if [ -n "$handed_text" ]; then
+	mkdir -p "${handed%/*}"
+	# Of units that never began: their requests have expired.
+	for old in "${handed%/*}"/*.curl "${handed%/*}"/*.curl.ca; do
+		if [ -e "$old" ] && [ $(($(date +%s) - $(stat -c %Y "$old"))) -gt 3600 ]; then rm -f "$old"; fi
+	done
+	printf '%s\n' "$handed_ca" >"$handed.ca"
+	printf '%s\n' "$handed_text" >"$handed"
+fi
 ln -sfn "$receipt" "$state/units/$order_unit"
 flush "$state/units"
 # Proxies and the like, as the node's own unit has them: only the files' names become properties, not what is in them.

@@ -9,7 +9,7 @@ shutil.copyfileobj(archive.open(archive.namelist()[0]), sys.stdout.buffer)' "$1"
 	elif command -v busybox >/dev/null; then
 		busybox unzip -p "$1"
 	else
-		die "neither unzip, python3 nor busybox is here to unpack $1"
+		refuse "neither unzip, python3 nor busybox is here to unpack $1: install one of them"
 	fi
 }
 
