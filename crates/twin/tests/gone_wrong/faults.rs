@@ -62,7 +62,7 @@ fn every_server_keeps_the_snapshot_and_the_point() {
 #[test]
 fn without_a_bucket_each_server_saves_a_snapshot_of_its_own() {
     paused(async {
-        let mut rig = Rig::new(TwinSpec { etcd_s3: false, ..TwinSpec::default() });
+        let mut rig = Rig::new(TwinSpec { etcd_s3: false, velero: false, ..TwinSpec::default() });
         let ended = rig.run("upgrade", &[]).await;
         assert!(ended.well() && rig.kinds().is_empty(), "{ended:#?}");
         let saves = rig.twin.log().iter().filter(|entry| entry.what == "change SaveSnapshot").count();

@@ -165,14 +165,9 @@ const ROWS: &[Row] = &[
         }
         wrongs
     }),
-    ("ChoosePoint", |about| {
-        let files = about.files(&format!("{}/rke2flow-", about.paths.snapshots()));
-        let each = |path: &String| {
-            let corrupt = Tamper::Corrupt { host: about.host(), path: path.clone() };
-            [about.gone(path.clone()), at_once(corrupt)]
-        };
-        let other = Tamper::Token { host: host("server-0"), token: "another".to_owned() };
-        files.iter().flat_map(each).chain([at_once(other)]).collect()
+    ("ChoosePoint", |_| {
+        // A file that is gone or damaged is fetched from the bucket: only the token has no second place.
+        vec![at_once(Tamper::Token { host: host("server-0"), token: "another".to_owned() })]
     }),
     ("Sentinel", |about| {
         let which = if about.field("which") == "Before" { "before" } else { "after" };
@@ -188,12 +183,29 @@ const ROWS: &[Row] = &[
     }),
     ("SaveSnapshot", |about| {
         let each = |path: &String| {
-            let key = format!("{}/{}", about.rig.twin.spec().folder, path.rsplit('/').next().unwrap_or_default());
             let corrupt = Tamper::Corrupt { host: about.host(), path: path.clone() };
-            let bucket = [Tamper::RemoveFromBucket(key.clone()), Tamper::EmptyInBucket(key)];
-            bucket.into_iter().chain([corrupt]).map(at_once).chain([about.gone(path.clone())]).collect::<Vec<_>>()
+            [at_once(corrupt), about.gone(path.clone())]
         };
         about.snapshots().iter().flat_map(each).collect()
+    }),
+    ("UploadSnapshot", |about| {
+        let each = |path: &String| {
+            let key = format!("{}/{}", about.rig.twin.spec().folder, path.rsplit('/').next().unwrap_or_default());
+            [Tamper::RemoveFromBucket(key.clone()), Tamper::EmptyInBucket(key)].map(at_once)
+        };
+        about.snapshots().iter().flat_map(each).collect()
+    }),
+    ("CopySnapshot", |about| {
+        let copies = about.files(&format!("{}/", about.paths.kept_snapshots()));
+        let each = |path: &String| {
+            let corrupt = Tamper::Corrupt { host: about.host(), path: path.clone() };
+            [at_once(corrupt), about.gone(path.clone())]
+        };
+        copies.iter().flat_map(each).collect()
+    }),
+    ("FetchSnapshot", |about| {
+        let path = about.field("path");
+        vec![at_once(Tamper::Corrupt { host: about.host(), path: path.clone() }), about.gone(path)]
     }),
     ("RecordPoint", |about| {
         let point = about.paths.point(&about.run());
