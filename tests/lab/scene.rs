@@ -1,0 +1,105 @@
+//! The scene of a test: a lab, an operator's home, and the binary.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use rke2flow_lab::hosts::{self, Host, Lab, Role};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::build;
+use crate::engine::{Engine, Outcome};
+
+/// What runs when the lab is up, and what rollbacks go back to.
+pub const OLD: &str = "v1.33.4+rke2r1";
+/// What the cluster is upgraded to: another minor version, which has another etcd.
+pub const NEW: &str = "v1.34.2+rke2r1";
+
+/// A lab and an operator.
+pub struct Scene {
+    pub lab: Lab,
+    home: TempDir,
+}
+
+impl Scene {
+    /// Three servers and three agents that run [`OLD`]. `None` where no lab can be made.
+    pub fn new(test: &str) -> Option<Self> {
+        if !hosts::required_or_left_out(test) {
+            return None;
+        }
+        build::stand_in();
+        let lab = hosts::turn().unwrap().up(|spec| spec).unwrap();
+        assert_eq!(lab.spec().version, OLD);
+        lab.add_release(NEW).unwrap();
+        Some(Self { lab, home: tempfile::tempdir().unwrap() })
+    }
+
+    /// Every host, servers first.
+    pub fn hosts(&self) -> Vec<Host<'_>> {
+        self.lab.hosts()
+    }
+
+    /// The servers.
+    pub fn servers(&self) -> Vec<Host<'_>> {
+        self.hosts().into_iter().filter(|host| host.role() == Role::Server).collect()
+    }
+
+    /// The server that a reset happens on.
+    pub fn init(&self) -> Host<'_> {
+        self.lab.host(&self.lab.spec().init).unwrap()
+    }
+
+    /// Runs the binary to its end.
+    #[track_caller]
+    pub fn rke2flow(&self, arguments: &[&str]) -> Outcome {
+        Outcome::of(self.command(arguments))
+    }
+
+    /// Starts the binary, which tells its records.
+    pub fn start(&self, arguments: &[&str]) -> Engine {
+        Engine::start(self.command(&[arguments, &["-o", "json"]].concat()))
+    }
+
+    /// Runs the binary to its end and reads the document that it prints.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let outcome = self.rke2flow(&[arguments, &["-o", "json"]].concat()).ends_with(0);
+        serde_json::from_str(&outcome.stdout).unwrap()
+    }
+
+    /// The newest run.
+    pub fn run(&self) -> String {
+        let runs = self.json(&["runs"]);
+        runs["runs"][0]["run"].as_str().unwrap().to_owned()
+    }
+
+    /// The newest run, when it is not closed.
+    pub fn open_run(&self) -> Option<String> {
+        let runs = self.json(&["runs"]);
+        let newest = &runs["runs"][0];
+        let closed = ["succeeded", "aborted", "superseded"].contains(&newest["state"].as_str()?);
+        (!closed).then(|| newest["run"].as_str().unwrap().to_owned())
+    }
+
+    /// The records of a run, as they are on disk.
+    pub fn records(&self, run: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("state/runs").join(run).join("journal.ndjson")).unwrap();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rke2flow"));
+        command.args(arguments).current_dir(self.home.path()).stdin(Stdio::null());
+        command.env("RKE2FLOW_STATE_DIR", self.path("state")).env("RKE2FLOW_CLUSTER", self.lab.cluster_file());
+        command.env("NO_COLOR", "1").env("HOME", self.home.path());
+        for inherited in ["TRACEPARENT", "OTEL_EXPORTER_OTLP_ENDPOINT", "SSH_AUTH_SOCK", "RUST_LOG"] {
+            command.env_remove(inherited);
+        }
+        command
+    }
+}
