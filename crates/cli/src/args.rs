@@ -117,7 +117,7 @@ pub enum Command {
 }
 
 /// What makes a plan out of a runbook.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct Making {
     /// A path, or the name of an embedded runbook: `upgrade`, `upgrade.ron`
     pub runbook: String,
@@ -127,6 +127,9 @@ pub struct Making {
     /// A host that is powered off or cut off for certain: never touched, never waited for
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub lost: Vec<String>,
+    /// The server that is reset and restored, instead of the one that the cluster file says
+    #[arg(long, value_name = "HOST")]
+    pub init: Option<String>,
     /// Only these hosts (and the operator's own steps)
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub limit: Vec<String>,

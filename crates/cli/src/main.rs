@@ -8,6 +8,7 @@ mod driving;
 mod exit;
 mod held;
 mod logging;
+mod lost;
 mod making;
 mod observing;
 mod panic;

@@ -57,12 +57,17 @@ pub fn make(global: &Global, making: &Making) -> Result<Made, Problem> {
     let path = place::cluster_path(global)?;
     let found = reading::find_runbook(&making.runbook)?;
     let file = reading::read_cluster(&path)?;
-    let cluster = Arc::new(file.cluster.clone());
+    let mut cluster = file.cluster.clone();
+    if let Some(init) = &making.init {
+        cluster.init = Some(chosen_init(&cluster, init)?);
+    }
     let runbook = reading::read_runbook(&found)?;
     let request = Request { set: making.set.clone(), lost: making.lost.clone(), limit: making.limit.clone() };
     let planned = plan::build(&runbook, &cluster, &request, &StepsCatalogue::offline()).map_err(|problems| {
         Problem::bad_input(format!("cannot plan {} for {}", making.runbook, path.display())).observed(problems)
     })?;
+    // A lost init server has been replaced: actions ask the cluster, not the plan, and a run keeps it like this.
+    cluster.init.clone_from(&planned.plan.init);
     eprintln!("{}", found.summary());
     for warnings in [&file.warnings, &planned.warnings] {
         if !warnings.is_empty() {
@@ -70,5 +75,15 @@ pub fn make(global: &Global, making: &Making) -> Result<Made, Problem> {
         }
     }
     let cluster_origin = std::path::absolute(&path).unwrap_or(path).display().to_string();
-    Ok(Made { found, file, cluster, cluster_origin, planned })
+    Ok(Made { found, file, cluster: Arc::new(cluster), cluster_origin, planned })
+}
+
+/// The server that `--init` names.
+fn chosen_init(cluster: &Cluster, name: &str) -> Result<HostName, Problem> {
+    let mut servers = cluster.servers().map(|host| &host.name);
+    servers.find(|server| server.as_str() == name).cloned().ok_or_else(|| {
+        let known: Vec<&str> = cluster.servers().map(|host| host.name.as_str()).collect();
+        Problem::bad_input(format!("--init {name} is no server of the cluster file"))
+            .observed(format!("its servers are {}", known.join(", ")))
+    })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rke2flow_engine::cluster::Cluster;
 use rke2flow_engine::id::HostName;
+use rke2flow_engine::plan::Plan;
 use rke2flow_steps::access::ssh::HostReport;
 use rke2flow_steps::access::{self, Connected};
 use rke2flow_steps::answer::ClaimState;
@@ -12,19 +13,29 @@ use rke2flow_steps::host::Takeover;
 use rke2flow_steps::ports::{Access, AccessError};
 
 use crate::exit::{Exit, Problem};
+use crate::lost;
 use crate::passphrase::AtTerminal;
 use crate::runs::Runs;
 
 /// What one host answered to the first look.
 pub type Checked = (HostName, Result<HostReport, AccessError>);
 
-/// Connects to every host that is not lost. Refuses, with all of them named, when one cannot be used.
-pub async fn reach(cluster: Arc<Cluster>, lost: &[HostName]) -> Result<Reached, Problem> {
-    let connected = open(cluster.clone()).await?;
-    let checked = connected.shell.check_all(&hosts(&cluster, lost)).await;
+/// Connects to every host that is not lost. Refuses, with all of them named, when one cannot be used, when one that is
+/// lost answers, and when one was lost to an earlier run and has not been cleaned since, unless the plan is to do so.
+pub async fn reach(cluster: Arc<Cluster>, plan: &Plan) -> Result<Reached, Problem> {
+    let lost: Vec<HostName> = plan.hosts.iter().filter(|host| host.lost).map(|host| host.name.clone()).collect();
+    let connected = open(cluster.clone(), &lost).await?;
+    let alive = hosts(&cluster, &lost);
+    let (checked, of_lost) = tokio::join!(connected.shell.check_all(&alive), connected.shell.check_all(&lost));
     let claim = held(&checked);
+    let marks = lost::marks(&checked);
     let refused = refusals(checked);
-    if refused.is_empty() { Ok(Reached { access: connected.access, claim }) } else { Err(unreachable(&refused)) }
+    if !refused.is_empty() {
+        return Err(unreachable(&refused));
+    }
+    lost::must_be_gone(&of_lost)?;
+    lost::must_be_clean(&alive, &marks, plan)?;
+    Ok(Reached { access: connected.access, claim })
 }
 
 /// A cluster whose hosts all answered.
@@ -75,7 +86,7 @@ fn held(checked: &[Checked]) -> Option<ClaimState> {
 /// Connects for a run that is under way. A host that does not answer is told and may come back: its steps wait for it.
 /// One that answers with another key, or not to us, refuses.
 pub async fn reach_again(cluster: Arc<Cluster>, lost: &[HostName]) -> Result<Access, Problem> {
-    let connected = open(cluster.clone()).await?;
+    let connected = open(cluster.clone(), lost).await?;
     let (silent, refused): (Vec<_>, Vec<_>) = refusals(connected.shell.check_all(&hosts(&cluster, lost)).await)
         .into_iter()
         .partition(|(_, error)| matches!(error, AccessError::Unreachable { .. } | AccessError::Unknown { .. }));
@@ -86,9 +97,9 @@ pub async fn reach_again(cluster: Arc<Cluster>, lost: &[HostName]) -> Result<Acc
 }
 
 /// Prepares connections; opens none.
-pub async fn open(cluster: Arc<Cluster>) -> Result<Connected, Problem> {
+pub async fn open(cluster: Arc<Cluster>, lost: &[HostName]) -> Result<Connected, Problem> {
     let asked = Arc::new(AtTerminal);
-    access::connect_asking(cluster, asked)
+    access::connect_asking(cluster, lost, asked)
         .await
         .map_err(|error| Problem::bad_input("cannot use the cluster file").observed(error))
 }

@@ -8,6 +8,7 @@ pub mod ssh;
 use std::sync::Arc;
 
 use rke2flow_engine::cluster::Cluster;
+use rke2flow_engine::id::HostName;
 
 use self::http::HttpClient;
 use self::kube::KubeClient;
@@ -38,31 +39,34 @@ pub struct Connected {
 }
 
 /// Builds everything real for a cluster file. Secrets are resolved once, here; connections open when they are first used.
-pub async fn connect(cluster: Arc<Cluster>) -> Result<Connected, ConnectError> {
+/// The Kubernetes API is never asked through a `lost` host: one that comes back has an old control plane.
+pub async fn connect(cluster: Arc<Cluster>, lost: &[HostName]) -> Result<Connected, ConnectError> {
     let shell = SshShell::new(cluster.clone(), SshSettings::default(), crate::render::script);
-    connect_by(cluster, shell).await
+    connect_by(cluster, lost, shell).await
 }
 
 /// The same with somebody who knows the passphrases of keys.
 pub async fn connect_asking(
     cluster: Arc<Cluster>,
+    lost: &[HostName],
     passphrases: Arc<dyn Passphrases>,
 ) -> Result<Connected, ConnectError> {
     let shell = SshShell::new(cluster.clone(), SshSettings::default(), crate::render::script);
-    connect_by(cluster, shell.asking(passphrases)).await
+    connect_by(cluster, lost, shell.asking(passphrases)).await
 }
 
-async fn connect_by(cluster: Arc<Cluster>, shell: SshShell) -> Result<Connected, ConnectError> {
+async fn connect_by(cluster: Arc<Cluster>, lost: &[HostName], shell: SshShell) -> Result<Connected, ConnectError> {
     let shell = Arc::new(shell);
     let secrets = Secrets::resolve(&cluster).await?;
     let redactor = secrets.redactor();
-    let kube = Arc::new(KubeClient::new(cluster.clone(), shell.clone(), redactor.clone()));
+    let kube = Arc::new(KubeClient::new(cluster.clone(), shell.clone(), redactor.clone()).without(lost));
     let bucket = match &cluster.s3 {
         Some(s3) => Some(Arc::new(S3Bucket::new(s3, &secrets)?) as Arc<dyn Bucket>),
         None => None,
     };
     let http = Arc::new(HttpClient::new(cluster.health_ca.as_deref())?);
     let paths = HostPaths::of(&cluster);
-    let access = Access { cluster, paths, shell: shell.clone(), kube, bucket, http, redactor };
+    let lost = lost.to_vec();
+    let access = Access { cluster, paths, lost, shell: shell.clone(), kube, bucket, http, redactor };
     Ok(Connected { access, shell })
 }

@@ -85,6 +85,8 @@ pub struct Survey {
     pub our_units: Vec<String>,
     /// Exit and end of the last cluster-reset of the given run, see [`ResetState`].
     pub reset: Option<ResetState>,
+    /// The hosts that were declared lost and have not been cleaned since, as this host remembers.
+    pub lost: Vec<LostMark>,
 }
 
 impl Survey {
@@ -123,6 +125,17 @@ pub struct Member {
     /// etcd's own id of it; 0: not told. Of another cluster, the same node has another one.
     #[serde(default)]
     pub id: u64,
+}
+
+/// A host that was declared lost: the cluster was restored or went on without it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostMark {
+    /// Its name.
+    pub host: String,
+    /// The run that went on without it.
+    pub run: String,
+    /// Seconds since the epoch when that was remembered.
+    pub since: i64,
 }
 
 /// A remembered claim.

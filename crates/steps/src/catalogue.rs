@@ -99,6 +99,11 @@ catalogue! {
     same_data::SameData,
     command::Command,
     clean_up::CleanUp,
+    still_lost::StillLost,
+    mark_lost::MarkLost,
+    forget_lost::ForgetLost,
+    rejoinable::Rejoinable,
+    forget_node::ForgetNode,
 }
 
 /// The actions of this product, on one cluster or on none.

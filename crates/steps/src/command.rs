@@ -5,7 +5,7 @@
 
 use rke2flow_engine::action::Claim;
 use rke2flow_engine::cluster::{Releases, Role};
-use rke2flow_engine::id::{InstanceId, RunId, UnitName};
+use rke2flow_engine::id::{HostName, InstanceId, RunId, UnitName};
 use serde::{Deserialize, Serialize};
 
 use crate::paths::HostPaths;
@@ -231,6 +231,17 @@ pub enum Change {
         /// The point.
         point: Box<crate::point::RecoveryPoint>,
     },
+    /// Remembers below [`HostPaths::lost`] that these hosts were declared lost: the cluster goes on without them, and what
+    /// they have on disk is of its past.
+    MarkLost {
+        /// Their names.
+        hosts: Vec<HostName>,
+    },
+    /// Forgets it: they have been cleaned and are back.
+    ForgetLost {
+        /// Their names.
+        hosts: Vec<HostName>,
+    },
     /// Removes the drop-ins that rke2flow wrote and the hold: what a closed run leaves is nothing.
     CleanUp,
     /// A person's own command.
@@ -319,6 +330,8 @@ impl Change {
             Change::StartUnit => &["start"],
             Change::RestartUnit => &["restart"],
             Change::WritePoint { .. } => &["write-point"],
+            Change::MarkLost { .. } => &["mark"],
+            Change::ForgetLost { .. } => &["forget"],
             // `guard` refuses on a server whose etcd is aside or was reset and not started. The hold before its drop-in:
             // without the file the drop-in is harmless, and a cut leaves no locked node.
             Change::CleanUp => &["guard", "remove-override", "remove-hold", "remove-drop-in", "reload"],

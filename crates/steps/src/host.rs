@@ -60,6 +60,13 @@ impl Hosts {
         Ok(self.look(host, Look::Survey).await?)
     }
 
+    /// Whether nobody answers at the host's address. Another host key or a refused login is a machine that runs, and a
+    /// connection that breaks is one too.
+    pub async fn is_gone(&self, host: &HostName) -> bool {
+        let survey: Result<Survey, AccessError> = self.look(host, Look::Survey).await;
+        matches!(survey, Err(AccessError::Unreachable { .. }))
+    }
+
     /// Those of these files that exist, with their digests. At most 64.
     pub async fn files(&self, host: &HostName, paths: Vec<String>) -> Result<Vec<FileInfo>, Failure> {
         let files: Files = self.look(host, Look::Files { paths }).await?;

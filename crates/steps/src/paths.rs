@@ -66,6 +66,11 @@ impl HostPaths {
         format!("{}/claim", self.state)
     }
 
+    /// Directory of the marks of lost hosts: one file per host, its name, with the run in it.
+    pub fn lost(&self) -> String {
+        format!("{}/lost", self.state)
+    }
+
     /// Directory of the local etcd snapshots.
     pub fn snapshots(&self) -> String {
         format!("{}/server/db/snapshots", self.data)

@@ -20,6 +20,8 @@ pub struct Access {
     pub cluster: Arc<Cluster>,
     /// Where things are on its hosts.
     pub paths: HostPaths,
+    /// Its hosts that are declared lost: nothing is asked of them, except whether they are really gone.
+    pub lost: Vec<HostName>,
     /// Its hosts.
     pub shell: Arc<dyn Shell>,
     /// Its Kubernetes API.

@@ -13,6 +13,7 @@ pub struct Embedded {
 pub const RUNBOOKS: &[Embedded] = &[
     Embedded { name: "upgrade", text: include_str!("../../../runbooks/upgrade.ron") },
     Embedded { name: "rollback", text: include_str!("../../../runbooks/rollback.ron") },
+    Embedded { name: "rejoin", text: include_str!("../../../runbooks/rejoin.ron") },
     Embedded { name: "backup", text: include_str!("../../../runbooks/backup.ron") },
     Embedded { name: "health", text: include_str!("../../../runbooks/health.ron") },
 ];
@@ -51,6 +52,12 @@ mod tests {
         cluster::parse(SourceText::new("cluster.ron", text), Path::new("/")).unwrap().cluster
     }
 
+    /// What has to be said of a runbook.
+    fn asked(embedded: &Embedded, host: &str) -> Request {
+        let set = if embedded.text.contains("Required(Hosts)") { vec![format!("host={host}")] } else { Vec::new() };
+        Request { set, ..Request::default() }
+    }
+
     fn planned(embedded: &Embedded, cluster: &Cluster, request: &Request) -> Plan {
         let catalogue = StepsCatalogue::offline();
         let source = SourceText::new(embedded.name, embedded.text.to_owned());
@@ -72,7 +79,7 @@ mod tests {
     fn every_runbook_is_planned_for_one_and_for_several_servers() {
         for embedded in RUNBOOKS {
             for (servers, agents, velero) in [(3, 3, true), (1, 2, true), (3, 0, false), (1, 0, false)] {
-                let plan = planned(embedded, &cluster(servers, agents, velero), &Request::default());
+                let plan = planned(embedded, &cluster(servers, agents, velero), &asked(embedded, "server-0"));
                 assert_eq!(plan.runbook, embedded.name);
                 assert!(!plan.instances().is_empty(), "{} does nothing", embedded.name);
             }
@@ -81,8 +88,8 @@ mod tests {
 
     #[test]
     fn every_runbook_is_planned_without_a_lost_host() {
-        let request = Request { lost: vec!["server-0".to_owned()], ..Request::default() };
         for embedded in RUNBOOKS {
+            let request = Request { lost: vec!["server-0".to_owned()], ..asked(embedded, "server-1") };
             let plan = planned(embedded, &cluster(3, 3, true), &request);
             let text = serde_json::to_string(&plan.steps.iter().map(|step| &step.targets).collect::<Vec<_>>()).unwrap();
             assert!(!text.contains("server-0"), "{} touches a lost host", embedded.name);

@@ -60,10 +60,19 @@ pub fn access(twin: &Twin, cluster: Arc<Cluster>) -> Access {
 
 /// The ports of this twin, with a hook around every effect.
 pub fn access_with(twin: &Twin, cluster: Arc<Cluster>, hook: Hook) -> Access {
-    let port = Arc::new(Port { twin: twin.clone(), hook, bucket: twin.spec().bucket.clone() });
+    access_without(twin, cluster, hook, &[])
+}
+
+/// The same for a run to which these hosts are lost.
+pub fn access_without(twin: &Twin, cluster: Arc<Cluster>, hook: Hook, lost: &[HostName]) -> Access {
+    let lost = lost.to_vec();
+    let servers = cluster.init_server().into_iter().chain(cluster.servers()).map(|host| host.name.clone());
+    let servers = servers.filter(|name| !lost.contains(name)).collect();
+    let port = Arc::new(Port { twin: twin.clone(), hook, bucket: twin.spec().bucket.clone(), servers });
     let bucket = cluster.s3.is_some().then(|| port.clone() as Arc<dyn Bucket>);
     let paths = HostPaths::of(&cluster);
-    Access { cluster, paths, shell: port.clone(), kube: port.clone(), bucket, http: port, redactor: Default::default() }
+    let redactor = Default::default();
+    Access { cluster, paths, lost, shell: port.clone(), kube: port.clone(), bucket, http: port, redactor }
 }
 
 /// The inventory of a twin of this kind.
@@ -116,6 +125,8 @@ struct Port {
     twin: Twin,
     hook: Hook,
     bucket: String,
+    /// Whose API is asked, the one that is restored first.
+    servers: Vec<HostName>,
 }
 
 impl Port {
@@ -178,13 +189,11 @@ impl Port {
             Some(host) if up(host) => Ok(host.clone()),
             Some(host) => Err(unreachable(host, "connection to 127.0.0.1:6443 refused")),
             None => {
-                let cluster = self.twin.cluster();
-                let ready = |host: &&Host| {
+                let ready = |host: &&HostName| {
                     let readyz = KubeHttp { method: "GET".into(), path: "/readyz".into(), ..KubeHttp::default() };
-                    up(&host.name) && self.twin.kube_now(&host.name, &readyz).status == 200
+                    up(host) && self.twin.kube_now(host, &readyz).status == 200
                 };
-                let found = cluster.servers().find(ready).map(|host| host.name.clone());
-                found.ok_or_else(|| AccessError::Unreachable {
+                self.servers.iter().find(ready).cloned().ok_or_else(|| AccessError::Unreachable {
                     whom: "the Kubernetes API".to_owned(),
                     why: "no server answers on 127.0.0.1:6443".to_owned(),
                 })

@@ -161,6 +161,12 @@ impl Twin {
         self.world().hosts.get(host).map(|host| host.disk.files.keys().cloned().collect()).unwrap_or_default()
     }
 
+    /// The hosts that this one remembers as lost.
+    pub fn lost_marks(&self, host: &HostName) -> Vec<String> {
+        let marks = |host: &crate::host::Host| host.disk.lost.iter().map(|mark| mark.host.clone()).collect();
+        self.world().hosts.get(host).map(marks).unwrap_or_default()
+    }
+
     /// Sets what `cat rke2.yaml` prints on a server, by whoever puts TLS in front of the API. Secret.
     pub fn set_kubeconfig(&self, host: &HostName, text: String) {
         self.world().set_kubeconfig(host, text);

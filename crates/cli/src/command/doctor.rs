@@ -29,7 +29,7 @@ pub fn doctor(global: &Global) -> Outcome {
     let path = place::cluster_path(global)?;
     let cluster = Arc::new(reading::read_cluster(&path)?.cluster);
     block_on(async {
-        let connected = world::open(cluster.clone()).await?;
+        let connected = world::open(cluster.clone(), &[]).await?;
         let checked = connected.shell.check_all(&world::hosts(&cluster, &[])).await;
         let mut checks: Vec<Check> = checked.iter().flat_map(of_host).collect();
         let silent: Vec<String> =
@@ -89,7 +89,7 @@ async fn of_cluster(
     cluster: &Arc<Cluster>,
     silent: Vec<String>,
 ) -> Result<Vec<Check>, Problem> {
-    let making = Making { runbook: "health".to_owned(), set: Vec::new(), lost: silent, limit: Vec::new() };
+    let making = Making { runbook: "health".to_owned(), lost: silent, ..Making::default() };
     let made = match making::make(global, &making) {
         Ok(made) => made,
         // With too few servers left there is no plan; the silent hosts are told already.

@@ -41,7 +41,7 @@ fn show_unprobed(global: &Global, made: &Made, forecast: &Forecast) {
 
 async fn probed(global: &Global, args: &PlanArgs, made: &Made, forecast: &Forecast) -> Outcome {
     let plan = &made.planned.plan;
-    let access = world::reach(made.cluster.clone(), &made.lost()).await?.access;
+    let access = world::reach(made.cluster.clone(), &made.planned.plan).await?.access;
     let findings = probing::probe(plan, &StepsCatalogue::new(access)).await;
     match global.output {
         Output::Json => print_json(&dry_run::json(plan, forecast, &findings)),

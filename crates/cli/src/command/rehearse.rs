@@ -181,7 +181,7 @@ impl Stage {
     }
 
     fn run_args(&self, runbook: &str, set: &[String]) -> RunArgs {
-        let making = Making { runbook: runbook.to_owned(), set: set.to_vec(), lost: Vec::new(), limit: Vec::new() };
+        let making = Making { runbook: runbook.to_owned(), set: set.to_vec(), ..Making::default() };
         RunArgs { making, waive: Vec::new(), plan: None, consent: YES }
     }
 

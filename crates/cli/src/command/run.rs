@@ -34,7 +34,7 @@ pub async fn begin(global: &Global, args: &RunArgs) -> Outcome {
         saved.must_be_of(&made)?;
     }
     let runs = Runs::of(global)?;
-    let reached = world::reach(made.cluster.clone(), &made.lost()).await?;
+    let reached = world::reach(made.cluster.clone(), &made.planned.plan).await?;
     let takeover = driving::takeover(args.consent, &made.planned.plan);
     reached.must_be_free(&place::who(), takeover, &runs)?;
     let access = reached.access;

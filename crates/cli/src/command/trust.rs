@@ -51,7 +51,7 @@ fn trust_the_way(args: &TrustArgs, cluster: &Arc<Cluster>, known_hosts: &Path) -
     for _ in 0..JUMPS_MAX {
         let mut scanned = BTreeMap::new();
         block_on(async {
-            let shell = world::open(cluster.clone()).await?.shell;
+            let shell = world::open(cluster.clone(), &[]).await?.shell;
             scanned = shell.scan_unknown_jumps(&world::hosts(cluster, &[])).await;
             Ok(Exit::Done)
         })?;
@@ -83,7 +83,7 @@ type Scanned = Vec<(HostName, Result<ScannedKey, AccessError>)>;
 fn block_on_scan(cluster: Arc<Cluster>) -> Result<Scanned, Problem> {
     let mut scanned = Vec::new();
     block_on(async {
-        let shell = world::open(cluster.clone()).await?.shell;
+        let shell = world::open(cluster.clone(), &[]).await?.shell;
         let hosts = world::hosts(&cluster, &[]);
         let scans = hosts.iter().map(|host| async { (host.clone(), shell.scan_host_key(host).await) });
         scanned = join_all(scans).await;

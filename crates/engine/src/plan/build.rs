@@ -49,10 +49,10 @@ pub fn build<A: ActionSpec>(
     let mut values = params::settle(runbook, cluster, &request.set, &mut problems);
     let limit = named_hosts(&request.limit, cluster, &mut problems);
     let lost = lost_hosts(&request.lost, &mut values, cluster, &mut problems);
-    let selection = Selection::new(cluster, &lost, &limit);
+    let selection = Selection::new(cluster, &lost, &limit, &values);
     check_init(cluster, &selection, &mut problems);
     if !limit.is_empty() {
-        check_limit(runbook, &selection, &Selection::new(cluster, &lost, &[]), &mut problems);
+        check_limit(runbook, &selection, &Selection::new(cluster, &lost, &[], &values), &mut problems);
     }
 
     let mut builder = Builder { runbook, cluster, catalogue, params: &values, selection: &selection, problems };

@@ -14,6 +14,7 @@ pub(super) struct Selection<'a> {
     cluster: &'a Cluster,
     by_name: HashMap<&'a str, usize>,
     groups: HashMap<&'a str, Vec<usize>>,
+    params: &'a BTreeMap<String, Value>,
     servers: Vec<usize>,
     agents: Vec<usize>,
     all: Vec<usize>,
@@ -26,7 +27,13 @@ pub(super) const OPERATOR_POSITION: usize = usize::MAX;
 
 impl<'a> Selection<'a> {
     /// `lost` hosts, and hosts outside a `limit` that is not empty, are in no selection.
-    pub fn new(cluster: &'a Cluster, lost: &[HostName], limit: &[HostName]) -> Self {
+    /// The values of parameters say which hosts they select.
+    pub fn new(
+        cluster: &'a Cluster,
+        lost: &[HostName],
+        limit: &[HostName],
+        params: &'a BTreeMap<String, Value>,
+    ) -> Self {
         let lost: HashSet<&HostName> = lost.iter().collect();
         let limit: HashSet<&HostName> = limit.iter().collect();
         let alive = |index: &usize| !lost.contains(&cluster.hosts[*index].name);
@@ -45,6 +52,7 @@ impl<'a> Selection<'a> {
             cluster,
             by_name: cluster.hosts.iter().enumerate().map(|(index, host)| (host.name.as_str(), index)).collect(),
             groups,
+            params,
             agents: of_role(Role::Agent),
             others: servers.iter().copied().filter(|&index| Some(index) != init).collect(),
             servers,
@@ -82,7 +90,21 @@ impl<'a> Selection<'a> {
                     Err(Diagnostic::error(message).meant(name, in_order(&self.groups)))
                 }
             },
+            Selector::ServersOf(param) => self.listed(param, &self.servers),
+            Selector::AgentsOf(param) => self.listed(param, &self.agents),
         }
+    }
+
+    /// The positions of the hosts that a parameter names, out of these.
+    fn listed(&self, param: &str, among: &[usize]) -> Result<Vec<usize>, Diagnostic> {
+        let value = self.params.get(param).ok_or_else(|| {
+            Diagnostic::error(format!("there is no parameter `{param}`"))
+                .meant(param, self.params.keys().map(String::as_str))
+        })?;
+        // A value that could not be read has been reported, and is null.
+        let named: HashSet<&str> = value.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let is_named = |index: &usize| named.contains(self.cluster.hosts[*index].name.as_str());
+        Ok(among.iter().copied().filter(is_named).collect())
     }
 
     /// The target at a position.

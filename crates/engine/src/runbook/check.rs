@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     ACTIONS_PER_STEP_MAX, ATTEMPTS_MAX, Always, BACKOFF_MAX, Condition, FORMAT, HostsAtOnce, Need, PHASES_MAX,
-    ParamSpec, PhaseClock, Placed, Problems, Runbook, Selector, Step, TIMEOUT_MAX,
+    ParamSpec, ParamType, PhaseClock, Placed, Problems, Runbook, Selector, Step, TIMEOUT_MAX,
 };
 use super::{budgets, way_back};
 use crate::action::{ActionInfo, ActionSpec, Catalogue, Place};
@@ -139,6 +139,9 @@ fn check_step<A>(step: &Step<A>, runbook: &Runbook<A>, names: &Names<'_>, proble
         let known = runbook.phases.iter().map(|phase| phase.id.as_str());
         problems.add(step.phase.mark, Diagnostic::error(message).meant(&step.phase, known));
     }
+    if let Selector::ServersOf(param) | Selector::AgentsOf(param) = &step.on.value {
+        check_listed(param, step, runbook, problems);
+    }
     for condition in &step.when {
         check_condition(condition, runbook, problems);
     }
@@ -158,6 +161,21 @@ fn check_step<A>(step: &Step<A>, runbook: &Runbook<A>, names: &Names<'_>, proble
         {
             let message = format!("`{what}` is {}: more than 0 and at most {TIMEOUT_MAX} is possible", limit.value);
             problems.add(limit.mark, Diagnostic::error(message));
+        }
+    }
+}
+
+/// A selector that names a parameter needs one with hosts in it.
+fn check_listed<A>(param: &str, step: &Step<A>, runbook: &Runbook<A>, problems: &mut Problems) {
+    let known = || runbook.params.iter().filter(|(_, spec)| spec.kind() == ParamType::Hosts);
+    match runbook.params.get(param) {
+        Some(spec) if spec.kind() == ParamType::Hosts => {}
+        Some(_) => problems
+            .add(step.on.mark, Diagnostic::error(format!("the parameter `{param}` has no hosts: it is not `Hosts`"))),
+        None => {
+            let message = format!("there is no parameter `{param}`");
+            let known = known().map(|(name, _)| name.as_str());
+            problems.add(step.on.mark, Diagnostic::error(message).meant(param, known));
         }
     }
 }
@@ -335,8 +353,9 @@ fn check_members<A: ActionSpec>(
 ) {
     let phase = names.phases.get(step.phase.as_str()).map(|&phase| &runbook.phases[phase]);
     let serving = phase.is_some_and(|phase| phase.clock != PhaseClock::Outage);
-    let several = matches!(step.on.value, Selector::All | Selector::Servers | Selector::OtherServers)
-        && matches!(step.hosts_at_once.value, HostsAtOnce::Count(2..) | HostsAtOnce::All);
+    let many =
+        matches!(step.on.value, Selector::All | Selector::Servers | Selector::OtherServers | Selector::ServersOf(_));
+    let several = many && matches!(step.hosts_at_once.value, HostsAtOnce::Count(2..) | HostsAtOnce::All);
     if !serving || !several {
         return;
     }

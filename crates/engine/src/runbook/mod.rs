@@ -195,6 +195,10 @@ pub enum Selector {
     Host(HostName),
     /// The hosts that name this group.
     Group(String),
+    /// The servers among the hosts of this parameter of type `Hosts`.
+    ServersOf(String),
+    /// The agents among the hosts of this parameter of type `Hosts`.
+    AgentsOf(String),
 }
 
 /// An edge.

@@ -42,6 +42,7 @@ pub struct KubeClient {
     cluster: Arc<Cluster>,
     shell: Arc<SshShell>,
     redactor: Redactor,
+    lost: Vec<HostName>,
     state: Mutex<State>,
 }
 
@@ -56,7 +57,13 @@ struct State {
 impl KubeClient {
     /// The API of this cluster. Nothing is connected yet.
     pub fn new(cluster: Arc<Cluster>, shell: Arc<SshShell>, redactor: Redactor) -> Self {
-        Self { cluster, shell, redactor, state: Mutex::default() }
+        Self { cluster, shell, redactor, lost: Vec::new(), state: Mutex::default() }
+    }
+
+    /// The same, never through these servers: what serves there is not the cluster that is meant.
+    pub fn without(mut self, lost: &[HostName]) -> Self {
+        self.lost = lost.to_vec();
+        self
     }
 
     /// Sends to one place; a failure forgets its client.
@@ -159,7 +166,7 @@ impl KubeClient {
     fn servers(&self) -> Vec<HostName> {
         let init = self.cluster.init_server().map(|host| host.name.clone());
         let others = self.cluster.servers().map(|host| host.name.clone()).filter(|name| Some(name) != init.as_ref());
-        init.iter().cloned().chain(others).collect()
+        init.iter().cloned().chain(others).filter(|name| !self.lost.contains(name)).collect()
     }
 
     fn whom(&self, place: Option<&HostName>) -> String {

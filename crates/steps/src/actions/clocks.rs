@@ -31,9 +31,10 @@ impl Seen {
 }
 
 impl Clocks {
-    /// Asks every host of the cluster file.
+    /// Asks every host of the cluster file that is not lost.
     pub async fn read(world: &World) -> Result<Self, Failure> {
-        let surveys = world.surveys(world.cluster().hosts.iter()).await;
+        let alive = world.cluster().hosts.iter().filter(|host| !world.access().lost.contains(&host.name));
+        let surveys = world.surveys(alive).await;
         Self::of(world, &surveys).ok_or_else(|| Failure::transient("no server tells the time"))
     }
 
@@ -41,7 +42,7 @@ impl Clocks {
     pub async fn of_one(world: &World, host: &HostName, own: &Survey) -> Result<Self, Failure> {
         let hosts = BTreeMap::from([(host.to_string(), Seen::of(own))]);
         let mut silent = Failure::transient("no server tells the time");
-        for server in world.cluster().init_server().into_iter().chain(world.cluster().servers()) {
+        for server in told_by(world) {
             match world.hosts().survey(&server.name).await {
                 Ok(survey) => return Ok(Self { reference: survey.epoch, hosts }),
                 Err(failure) => silent = failure,
@@ -57,7 +58,7 @@ impl Clocks {
             Some((host.name.to_string(), Seen::of(survey)))
         };
         let hosts: BTreeMap<String, Seen> = surveys.iter().filter_map(seen).collect();
-        let servers = world.cluster().init_server().into_iter().chain(world.cluster().servers());
+        let servers = told_by(world);
         let reference = servers.filter_map(|server| hosts.get(server.name.as_str())).next()?.epoch;
         Some(Self { reference, hosts })
     }
@@ -79,4 +80,11 @@ impl Clocks {
         let active_since = self.hosts.get(node).map_or(0, |seen| seen.active_since);
         self.by_its_own(node, restored).max(stamp(active_since))
     }
+}
+
+/// The servers in the order in which their word counts; a lost one is not waited for.
+fn told_by(world: &World) -> impl Iterator<Item = &Host> {
+    let lost = &world.access().lost;
+    let init = world.cluster().init_server().filter(|host| !lost.contains(&host.name));
+    init.into_iter().chain(world.servers())
 }

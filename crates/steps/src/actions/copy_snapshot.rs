@@ -57,7 +57,7 @@ impl Goal for CopySnapshot {
 /// The snapshot that a server saved and the bucket has: the others fetch that one.
 async fn fetch(world: &World, context: &Context, folder: &Folder<'_>) -> Result<Change, Failure> {
     let mut missing = vec!["no server that answers has one".to_owned()];
-    for server in world.cluster().servers() {
+    for server in world.servers() {
         let Ok(files) = world.hosts().snapshots(&server.name, &prefix(context)).await else { continue };
         for file in files.iter().filter(|file| is_own(world, file) && is_sound(file)) {
             match key_in_bucket(folder, &server.name, file).await? {

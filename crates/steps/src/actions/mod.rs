@@ -21,6 +21,8 @@ pub mod disable_upgrade_plans;
 pub mod drop_replays;
 pub mod fetch_release;
 pub mod fetch_snapshot;
+pub mod forget_lost;
+pub mod forget_node;
 pub mod gate;
 pub mod guard;
 pub mod health;
@@ -30,6 +32,7 @@ pub mod install_version;
 pub mod join_cluster;
 pub mod kill_node;
 pub mod leftovers;
+pub mod mark_lost;
 pub mod move_aside;
 pub mod move_back;
 pub mod node_ready;
@@ -38,6 +41,7 @@ pub mod point_at;
 pub mod ports_closed;
 pub mod record_point;
 pub mod refresh_system_pods;
+pub mod rejoinable;
 pub mod release_hold;
 pub mod remember_cluster;
 pub mod remove_ghosts;
@@ -50,6 +54,7 @@ pub mod save_snapshot;
 pub mod sentinel;
 pub mod stage_snapshot;
 pub mod start_unit;
+pub mod still_lost;
 pub mod uncordon;
 pub mod unfence;
 pub mod upload_snapshot;
@@ -67,7 +72,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use clocks::Clocks;
 pub(crate) use finding::Finding;
-pub(crate) use world::{LEASE_FRESH, World, host_of, known, moment, restored, stamp};
+pub(crate) use world::{LEASE_FRESH, World, host_names, host_of, known, moment, restored, stamp};
 
 /// One kind of goal: what the engine knows about it, and how it is looked at and reached.
 #[async_trait]

@@ -121,7 +121,7 @@ impl RecordPoint {
 
 /// The point as another server or the bucket has it already: every server keeps the same.
 async fn kept_elsewhere(world: &World, context: &Context) -> Result<Option<RecoveryPoint>, Failure> {
-    for server in world.cluster().servers() {
+    for server in world.servers() {
         let Some(points) = answered(world.hosts().points(&server.name).await)? else { continue };
         let own = points.into_iter().rev().find(|point| point.id == context.run.as_str());
         if let Some(point) = own
@@ -148,7 +148,7 @@ async fn incomplete(world: &World, point: &RecoveryPoint) -> Result<Option<Strin
 
 /// Which snapshot of a point is not where it should be: on every server that answers, and in the bucket.
 async fn missing(world: &World, point: &RecoveryPoint) -> Result<Option<String>, Failure> {
-    for server in world.cluster().servers() {
+    for server in world.servers() {
         let recorded = point.snapshots.iter().find(|snapshot| snapshot.host == server.name.as_str());
         let paths = recorded.map(|snapshot| snapshot.path.clone()).into_iter().collect();
         let Some(files) = answered(world.hosts().files(&server.name, paths).await)? else { continue };
@@ -176,7 +176,7 @@ async fn missing(world: &World, point: &RecoveryPoint) -> Result<Option<String>,
 async fn snapshots(world: &World, context: &Context) -> Result<Vec<(HostName, FileInfo)>, Failure> {
     let prefix = format!("{}-", save_snapshot::name(context));
     let (mut found, mut lacking) = (Vec::new(), Vec::new());
-    for server in world.cluster().servers() {
+    for server in world.servers() {
         let Some(files) = answered(world.hosts().snapshots(&server.name, &prefix).await)? else { continue };
         let sound: Vec<FileInfo> = files.into_iter().filter(is_sound).collect();
         if sound.is_empty() {

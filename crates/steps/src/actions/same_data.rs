@@ -29,7 +29,7 @@ impl Goal for SameData {
     };
 
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
-        for (server, survey) in world.surveys(world.cluster().servers()).await {
+        for (server, survey) in world.surveys(world.servers()).await {
             let reset = survey.ok().and_then(|survey| survey.reset);
             if reset.is_some_and(|reset| reset.run == context.run.as_str()) {
                 return Ok(Probe::pending(format!("{} still has what the cluster-reset made", server.name)));

@@ -68,7 +68,7 @@ pub(crate) fn lacks(host: &HostName, survey: &Survey) -> Vec<String> {
 /// Servers that answer and do not know this member: then there are two control planes, and each praises itself.
 async fn strangers(world: &World, host: &HostName, survey: &Survey) -> Vec<String> {
     let Some(own) = survey.members.iter().find(|member| is_member_of(&member.name, host)) else { return Vec::new() };
-    let others = world.surveys(world.cluster().servers().filter(|server| server.name != *host)).await;
+    let others = world.surveys(world.servers().filter(|server| server.name != *host)).await;
     let told = others.into_iter().filter_map(|(server, survey)| Some((server, survey.ok()?.members)));
     let knows = |members: &[Member]| members.is_empty() || members.iter().any(|member| member.name == own.name);
     let strangers = told.filter(|(_, members)| !knows(members));

@@ -71,6 +71,11 @@ impl World {
         self.cluster().init_server().map(|host| &host.name).ok_or_else(missing)
     }
 
+    /// The servers that are not declared lost, in file order.
+    pub fn servers(&self) -> impl Iterator<Item = &Host> {
+        self.cluster().servers().filter(|host| !self.access().lost.contains(&host.name))
+    }
+
     /// What the context's host tells of itself.
     pub async fn survey(&self, context: &Context) -> Result<Survey, Failure> {
         self.hosts.survey(host_of(context)?).await
@@ -100,7 +105,7 @@ impl World {
             return Err(Failure::permanent("cannot change the cluster without a claim (a dry run changes nothing)"));
         };
         let mut silent = Vec::new();
-        for server in self.cluster().servers() {
+        for server in self.servers() {
             let survey = match self.hosts.survey(&server.name).await {
                 Ok(survey) => survey,
                 Err(failure) => {
@@ -131,6 +136,12 @@ fn lost_claim(server: &HostName, state: Option<crate::answer::ClaimState>) -> Fa
 pub(crate) fn host_of(context: &Context) -> Result<&HostName, Failure> {
     let missing = || Failure::permanent(format!("{} needs a host to run for", context.instance));
     context.target.host().ok_or_else(missing)
+}
+
+/// The hosts that a field names.
+pub(crate) fn host_names(names: &[String]) -> Result<Vec<HostName>, Failure> {
+    let read = |name: &String| HostName::new(name.as_str()).map_err(|error| Failure::permanent(error.to_string()));
+    names.iter().map(read).collect()
 }
 
 /// The server that is restored: the one that a field names, or the cluster file's. They differ when the latter is lost.

@@ -78,6 +78,7 @@ fn hosts(
     let access = Access {
         cluster: Arc::new(cluster),
         paths,
+        lost: Vec::new(),
         shell: shell.clone(),
         kube: Arc::new(Nobody),
         bucket: None,

@@ -1,6 +1,7 @@
 //! Scripts that change a host: an outer one that checks the right to act and starts the inner one as a unit of its own.
 
 use rke2flow_engine::cluster::Releases;
+use rke2flow_engine::id::HostName;
 
 use crate::command::{Change, Envelope, KEPT_SNAPSHOTS, NodePart, Order};
 use crate::paths::HostPaths;
@@ -100,6 +101,8 @@ fn body(change: &Change) -> Vec<&'static str> {
         Change::StartUnit => vec![guard, include_str!("sh/change/start_unit.sh")],
         Change::RestartUnit => vec![guard, include_str!("sh/change/restart_unit.sh")],
         Change::WritePoint { .. } => vec![include_str!("sh/change/write_point.sh")],
+        Change::MarkLost { .. } => vec![include_str!("sh/change/mark_lost.sh")],
+        Change::ForgetLost { .. } => vec![include_str!("sh/change/forget_lost.sh")],
         Change::CleanUp => vec![include_str!("sh/change/clean_up.sh")],
         Change::Script { .. } => vec![include_str!("sh/change/script.sh")],
     }
@@ -171,6 +174,11 @@ fn values(sheet: &mut Sheet, envelope: &Envelope, order: &Order) {
         Change::WritePoint { point } => {
             let json = serde_json::to_string(point).expect("a recovery point has text keys only");
             sheet.set("point_json", &json).set("point_file", &paths.point(&point.id));
+        }
+        Change::MarkLost { hosts } | Change::ForgetLost { hosts } => {
+            // Host names have no blanks.
+            let names: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
+            sheet.set("lost_hosts", &names.join(" "));
         }
         Change::Script { script } => {
             sheet.set("script", script);

@@ -78,6 +78,7 @@ impl Sheet {
             .set("snapshots", &paths.snapshots())
             .set("releases", &paths.releases())
             .set("points", &paths.points())
+            .set("lost_marks", &paths.lost())
             .set("etcd", &paths.part(Etcd))
             .set("tls", &paths.part(Tls))
             .set("cred", &paths.part(Cred))

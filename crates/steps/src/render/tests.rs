@@ -65,6 +65,8 @@ fn every_change() -> Vec<Change> {
         Change::StartUnit,
         Change::RestartUnit,
         Change::WritePoint { point: Box::new(serde_json::from_value(point).unwrap()) },
+        Change::MarkLost { hosts: vec![HostName::new("server-2").unwrap()] },
+        Change::ForgetLost { hosts: Vec::new() },
         Change::CleanUp,
         Change::Script { script: text() },
     ]

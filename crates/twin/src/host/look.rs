@@ -93,6 +93,7 @@ impl World {
             disk_free: DISK_FREE_BYTES,
             etcd_bytes: host.data_plane().map_or(0, |plane| 4096 * self.planes[plane].store.len() as u64),
             claim: host.claim.clone(),
+            lost: disk.lost.clone(),
             our_units: self.active_orders(name),
             reset: disk.reset.clone().map(|mut reset| {
                 reset.started_since = reset.proved && !disk.reset_flag && host.data_plane().is_some();

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use rke2flow_engine::cluster::Role;
 use rke2flow_engine::id::HostName;
-use rke2flow_steps::answer::{ClaimState, ResetState};
+use rke2flow_steps::answer::{ClaimState, LostMark, ResetState};
 use rke2flow_steps::command::NodePart;
 
 use order::OrderRun;
@@ -40,6 +40,8 @@ pub struct Host {
     pub address: String,
     /// Whether it has power.
     pub powered: bool,
+    /// It was powered off for good: what it starts with when a person brings it back is that person's doing.
+    pub away: bool,
     /// How often it was booted.
     pub boots: u32,
     /// The version of the binary on disk; not necessarily the running one.
@@ -112,6 +114,8 @@ pub struct Disk {
     pub releases: BTreeMap<String, Release>,
     /// What the last cluster-reset that rke2flow began here left.
     pub reset: Option<ResetState>,
+    /// The marks of lost hosts.
+    pub lost: Vec<LostMark>,
 }
 
 /// A member's data.

@@ -20,6 +20,7 @@ impl World {
         self.kill_all(name, Cause::Fault);
         let host = self.host_mut(name);
         host.powered = false;
+        host.away |= back_after_seconds.is_none();
         // What killall removes from the disk, a power cut does not.
         host.disk.static_pods = super::service::STATIC_PODS.map(|pod| format!("{pod}.yaml")).to_vec();
         if host.role == rke2flow_engine::cluster::Role::Agent {

@@ -194,7 +194,7 @@ impl World {
         if self.tls_is_newer(name, plane) {
             return self.fatal(name, NEWER_THAN_DATASTORE);
         }
-        if self.newest_reset().is_some_and(|newest| newest > plane) {
+        if self.newest_reset().is_some_and(|newest| newest > plane) && !self.host(name).away {
             self.violate(ViolationKind::StaleJoiner, Some(name), "started with the data of a replaced control plane");
         }
         self.planes[plane].etcd = has;

@@ -2,7 +2,7 @@
 
 use rke2flow_engine::cluster::Role;
 use rke2flow_engine::id::HostName;
-use rke2flow_steps::answer::ResetState;
+use rke2flow_steps::answer::{LostMark, ResetState};
 use rke2flow_steps::command::{Change, NodePart, Order};
 
 use crate::host::archive::unzip;
@@ -50,6 +50,22 @@ impl World {
                 let bytes = serde_json::to_vec(point).map_err(|error| error.to_string())?;
                 let path = format!("{}/{}.json", self.paths.points(), point.id);
                 self.write_file(name, path, bytes);
+                DONE
+            }
+            Change::MarkLost { hosts } => {
+                let (run, since) = (order.run.to_string(), self.epoch(self.now));
+                let marks = &mut self.host_mut(name).disk.lost;
+                for host in hosts.iter().map(ToString::to_string) {
+                    if !marks.iter().any(|mark| mark.host == host && mark.run == run) {
+                        marks.retain(|mark| mark.host != host);
+                        marks.push(LostMark { host, run: run.clone(), since });
+                    }
+                }
+                DONE
+            }
+            Change::ForgetLost { hosts } => {
+                let forgotten = |mark: &LostMark| hosts.iter().any(|host| host.as_str() == mark.host);
+                self.host_mut(name).disk.lost.retain(|mark| !forgotten(mark));
                 DONE
             }
             Change::Script { script } => match self.script(name, script, Allowed::Change) {
@@ -336,6 +352,7 @@ impl World {
                 );
             }
         }
+        self.host_mut(name).away = false;
         if how == Started::Restart {
             self.stop_unit(name, Cause::Restart);
         }

@@ -7,6 +7,7 @@ use crate::kube::request::KubeReply;
 use crate::kube::route::Route;
 use crate::kube::store::Key;
 use crate::world::World;
+use crate::world::plane::Cause;
 
 impl World {
     pub(crate) fn create(&mut self, plane: usize, route: &Route, object: Value) -> KubeReply {
@@ -89,17 +90,18 @@ impl World {
         KubeReply::removed(&route.key, &object)
     }
 
-    /// Deleting a live server's Node removes its etcd member (domain fact: K3S member_controller).
+    /// Deleting a server's Node removes its etcd member, dead or alive, and its password; a live server stops serving
+    /// (domain fact: K3S member_controller).
     fn node_deleted(&mut self, plane: usize, node: &str) {
-        let lives = self.names.iter().any(|name| name.as_str() == node && self.runs(plane, name));
-        if lives {
-            self.planes[plane].members.retain(|member| member.host.as_str() != node);
-            let name = self.names.iter().find(|name| name.as_str() == node).cloned();
-            if let Some(pods) = name.and_then(|name| self.host_mut(&name).pods.as_mut()) {
+        let Some(name) = self.names.iter().find(|name| name.as_str() == node).cloned() else { return };
+        let lives = self.runs(plane, &name);
+        if self.planes[plane].members.iter().any(|member| member.host == name) {
+            self.planes[plane].members.retain(|member| member.host != name);
+            if lives && let Some(pods) = self.host_mut(&name).pods.as_mut() {
                 pods.etcd = None;
                 pods.api = false;
             }
-            self.settle_planes(crate::world::plane::Cause::Restart);
+            self.settle_planes(Cause::Restart);
         }
     }
 

@@ -68,6 +68,7 @@ impl World {
             role,
             address: self.spec.address(index).to_string(),
             powered: true,
+            away: false,
             boots: 1,
             installed: version.clone(),
             service: Service {

@@ -4,4 +4,5 @@ mod faults;
 mod rig;
 mod snapshots;
 mod tampered;
+mod variants;
 mod wrong_runbooks;

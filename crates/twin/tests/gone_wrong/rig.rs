@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use rke2flow_engine::action::{Action, ActionInfo, Applied, Catalogue, Claim, Context, Failure, Probe};
 use rke2flow_engine::clock::Clock;
 use rke2flow_engine::cluster::Cluster;
-use rke2flow_engine::id::{InstanceId, RunId, Target};
+use rke2flow_engine::id::{HostName, InstanceId, RunId, Target};
 use rke2flow_engine::journal::{MemoryDisk, MemoryJournal};
 use rke2flow_engine::plan::{self, Plan, Request};
 use rke2flow_engine::record::{Event, Record, RunOpened, Source, Verdict};
@@ -17,7 +17,9 @@ use rke2flow_engine::runbook;
 use rke2flow_engine::source::SourceText;
 use rke2flow_steps::catalogue::{AnyAction, StepsCatalogue};
 use rke2flow_steps::host::{Hosts, Takeover};
+use rke2flow_steps::ports::Access;
 use rke2flow_steps::runbooks;
+use rke2flow_twin::inprocess::Fate;
 use rke2flow_twin::{Twin, TwinSpec, ViolationKind, inprocess};
 use serde_json::Value;
 
@@ -33,6 +35,8 @@ const CLUSTER_TIME_MAX: Duration = Duration::from_secs(6 * 3600);
 pub struct Rig {
     pub twin: Twin,
     pub cluster: Arc<Cluster>,
+    /// Hosts that the next run is told to be lost.
+    pub lost: Vec<HostName>,
     clock: Clock,
     runs: u32,
     last: Option<Begun>,
@@ -42,6 +46,7 @@ pub struct Rig {
 struct Begun {
     disk: MemoryDisk,
     watched: Arc<Watched>,
+    access: Access,
 }
 
 /// How a run ended.
@@ -72,7 +77,7 @@ impl Rig {
         let clock = Clock::real();
         let twin = Twin::new(spec, clock.clone());
         let cluster = Arc::new(twin.cluster());
-        Self { twin, cluster, clock, runs: 0, last: None }
+        Self { twin, cluster, lost: Vec::new(), clock, runs: 0, last: None }
     }
 
     /// A twin that has just been upgraded, and written to.
@@ -100,10 +105,14 @@ impl Rig {
         self.runs += 1;
         let id = RunId::new(format!("261122-0{}12-test", self.runs)).expect("a run id");
         let disk = MemoryDisk::new();
+        let init = plan.init.clone();
         let new = new_run(name, text, id, plan);
         Run::begin(Box::new(MemoryJournal::open(disk.clone())), new, &self.clock).expect("a journal in memory");
-        let watched = Arc::new(Watched::new(StepsCatalogue::new(inprocess::access(&self.twin, self.cluster.clone()))));
-        self.last = Some(Begun { disk, watched });
+        // As the command line does it: a lost init server has been replaced, for actions too.
+        let cluster = Arc::new(Cluster { init, ..(*self.cluster).clone() });
+        let access = inprocess::access_without(&self.twin, cluster, Arc::new(|_| Fate::Go), &self.lost);
+        let watched = Arc::new(Watched::new(StepsCatalogue::new(access.clone())));
+        self.last = Some(Begun { disk, watched, access });
         self.resume().await
     }
 
@@ -111,8 +120,8 @@ impl Rig {
     pub async fn resume(&self) -> Ended {
         let begun = self.last.as_ref().expect("a run was begun");
         let run = Run::resume(Box::new(MemoryJournal::open(begun.disk.clone()))).expect("a whole journal");
-        let hosts = Hosts::new(inprocess::access(&self.twin, self.cluster.clone()));
-        let claims = HostClaims(rke2flow_steps::host::Claims::new(hosts, Vec::new()));
+        let hosts = Hosts::new(begun.access.clone());
+        let claims = HostClaims(rke2flow_steps::host::Claims::new(hosts, begun.access.lost.clone()));
         let engine = Engine::new(run, begun.watched.clone(), self.clock.clone());
         let engine = engine.claims(Arc::new(claims)).gates(Gates::Yes);
         let outcome = tokio::select! {
@@ -129,7 +138,8 @@ impl Rig {
         let source = SourceText::new(name, text.to_owned());
         let read = runbook::parse::<AnyAction>(source, &catalogue).map_err(|found| found.to_string())?;
         let set = set.iter().map(|text| (*text).to_owned()).collect();
-        let request = Request { set, ..Request::default() };
+        let lost = self.lost.iter().map(ToString::to_string).collect();
+        let request = Request { set, lost, ..Request::default() };
         let built = plan::build(&read, &self.cluster, &request, &catalogue).map_err(|found| found.to_string())?;
         Ok(built.plan)
     }

@@ -21,7 +21,7 @@ const SERVER_LABELS: [&str; 3] =
 pub(super) async fn look_by_file(args: &InitArgs, file: &Path) -> Result<Found, Problem> {
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let cluster = Arc::new(Cluster { kube: Kube::Kubeconfig(file.clone()), ..bare(&[]) });
-    let kube = world::open(cluster).await?.access.kube;
+    let kube = world::open(cluster, &[]).await?.access.kube;
     let mut found = look(kube.as_ref(), None, &|addresses| addresses.internal()).await?;
     found.from = format!("kubeconfig {}", file.display());
     found.kubeconfig = Some(file.display().to_string());

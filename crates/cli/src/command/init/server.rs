@@ -100,7 +100,7 @@ async fn enter(
     };
     let mut asked = false;
     loop {
-        let connected = world::open(cluster.clone()).await?;
+        let connected = world::open(cluster.clone(), &[]).await?;
         let report = connected.shell.check_all(std::slice::from_ref(name)).await.remove(0).1;
         match report {
             Ok(report) => return Ok((connected, report)),

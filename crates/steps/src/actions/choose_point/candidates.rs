@@ -29,7 +29,7 @@ impl Candidates {
     pub async fn gather(world: &World) -> Result<Self, Failure> {
         let mut found = Self::default();
         let ask = |host| async move { (host, world.hosts().points(host).await) };
-        let servers = join_all(world.cluster().servers().map(|server| ask(&server.name))).await;
+        let servers = join_all(world.servers().map(|server| ask(&server.name))).await;
         let (mut answers, mut first) = (0, None);
         for (server, points) in servers {
             match points {

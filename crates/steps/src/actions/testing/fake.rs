@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use super::NOW;
 use crate::actions::stamp;
-use crate::answer::{FileInfo, Files, Identity, Part, Points, ReceiptAnswer, ResetState, Staged, Survey, Tail};
+use crate::answer::{
+    FileInfo, Files, Identity, LostMark, Part, Points, ReceiptAnswer, ResetState, Staged, Survey, Tail,
+};
 use crate::command::{Change, Envelope, HostCommand, Look, NodePart, Order};
 use crate::paths::HostPaths;
 use crate::ports::{AccessError, Bucket, Http, ObjectInfo, Output, Shell};
@@ -278,6 +280,15 @@ impl FakeHost {
             }
             // What moves between the host and the bucket is seen by the state.
             Change::UploadSnapshot { .. } | Change::FetchSnapshot { .. } => {}
+            Change::MarkLost { hosts } => {
+                for host in hosts.iter().map(ToString::to_string) {
+                    survey.lost.retain(|mark| mark.host != host);
+                    survey.lost.push(LostMark { host, run: order.run.to_string(), since: NOW });
+                }
+            }
+            Change::ForgetLost { hosts } => {
+                survey.lost.retain(|mark| hosts.iter().all(|host| host.as_str() != mark.host));
+            }
             Change::CleanUp => {
                 (survey.hold, survey.hold_drop_in) = (false, false);
                 survey.server_override = String::new();

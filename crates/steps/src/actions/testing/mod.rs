@@ -67,6 +67,7 @@ impl Scene {
             paths: HostPaths::of(&cluster),
             bucket: cluster.s3.is_some().then(|| world.clone() as Arc<dyn Bucket>),
             cluster: Arc::new(cluster),
+            lost: Vec::new(),
             shell: world.clone(),
             kube: world.clone(),
             http: world,

@@ -101,6 +101,18 @@ reset_state() {
 		"$(printf %s "$reset_run" | clean)" "$(printf %s "$reset_sha256" | clean)" "$proved" "$since"
 }
 
+# The names are host names; what else lies there is nobody's mark.
+lost_marked() {
+	comma=''
+	printf '['
+	for mark in $(names_in "$lost_marks" | grep -E '^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$' | grep -v '\.tmp$' || :); do
+		mark_run=$(sed -n 1p "$lost_marks/$mark" | clean) mark_since=$(sed -n 2p "$lost_marks/$mark" | tr -cd 0-9)
+		printf '%s{"host":"%s","run":"%s","since":%d}' "$comma" "$mark" "$mark_run" "${mark_since:-0}"
+		comma=,
+	done
+	printf ']'
+}
+
 disk_free() {
 	place=$data
 	while [ ! -d "$place" ] && [ -n "$place" ]; do place=${place%/*}; done
@@ -155,5 +167,5 @@ printf ',"server_override":"%s","configured_server":"%s","node_ip":"%s","etcd_s3
 printf ',"etcd_health":"%s","readyz":"%s","members":"%s"' "$server_health" "$server_readyz" "$server_members"
 printf ',"token_sha256":"%s","ca_sha256":"%s"' \
 	"$(digest_of "$data/server/token")" "$(if [ -f "$tls/server-ca.crt" ]; then digest <"$tls/server-ca.crt"; fi)"
-printf ',"disk_free":%s,"etcd_bytes":%s,"claim":%s,"our_units":%s,"reset":%s}\n' \
-	"$(disk_free)" "$(etcd_bytes)" "$(claim_state)" "$(units_of_ours | list)" "$(reset_state)"
+printf ',"disk_free":%s,"etcd_bytes":%s,"claim":%s,"our_units":%s,"reset":%s,"lost":%s}\n' \
+	"$(disk_free)" "$(etcd_bytes)" "$(claim_state)" "$(units_of_ours | list)" "$(reset_state)" "$(lost_marked)"

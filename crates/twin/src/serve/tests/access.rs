@@ -16,7 +16,7 @@ async fn everything_that_the_cluster_file_names_is_reached() {
     let stage = Stage::of(2, 1).await;
     let options = ron::Options::default().with_default_extension(ron::extensions::Extensions::IMPLICIT_SOME);
     let cluster: Cluster = options.from_str(&std::fs::read_to_string(&stage.running.cluster_ron).unwrap()).unwrap();
-    let connected = connect(Arc::new(cluster.clone())).await.unwrap();
+    let connected = connect(Arc::new(cluster.clone()), &[]).await.unwrap();
     let hosts: Vec<HostName> = cluster.hosts.iter().map(|host| host.name.clone()).collect();
     for (host, report) in connected.shell.check_all(&hosts).await {
         assert!(report.is_ok(), "{host}: {report:?}");
