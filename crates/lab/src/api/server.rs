@@ -1,7 +1,6 @@
 //! The API server's socket: TLS, client certificates, HTTP.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -107,32 +106,30 @@ fn config(tls: &Path, clients: Arc<dyn ClientCertVerifier>) -> io::Result<rustls
     Ok(config)
 }
 
-fn talk(
+async fn talk(
     acceptor: TlsAcceptor,
     clients: Arc<dyn ClientCertVerifier>,
     api: Api,
     stream: TcpStream,
-) -> impl Future<Output = io::Result<()>> + Send {
-    async move {
-        stream.set_nodelay(true)?;
-        let stream = tokio::time::timeout(HEAD, acceptor.accept(stream)).await.map_err(io::Error::other)??;
-        let known = stream.get_ref().1.peer_certificates().is_some_and(|chain| {
-            chain
-                .split_first()
-                .is_some_and(|(own, between)| clients.verify_client_cert(own, between, UnixTime::now()).is_ok())
-        });
-        let service = hyper::service::service_fn(move |request| {
-            let api = api.clone();
-            async move { Ok::<_, Infallible>(handle(api, known, request).await) }
-        });
-        hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
-            .half_close(true)
-            .serve_connection(TokioIo::new(stream), service)
-            .await
-            .map_err(io::Error::other)
-    }
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let stream = tokio::time::timeout(HEAD, acceptor.accept(stream)).await.map_err(io::Error::other)??;
+    let known = stream.get_ref().1.peer_certificates().is_some_and(|chain| {
+        chain
+            .split_first()
+            .is_some_and(|(own, between)| clients.verify_client_cert(own, between, UnixTime::now()).is_ok())
+    });
+    let service = hyper::service::service_fn(move |request| {
+        let api = api.clone();
+        async move { Ok::<_, Infallible>(handle(api, known, request).await) }
+    });
+    hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+        .map_err(io::Error::other)
 }
 
 async fn handle(api: Api, known: bool, request: Request<Incoming>) -> Answer {
