@@ -6,6 +6,7 @@ use rke2flow_engine::id::HostName;
 use crate::command::{Change, Envelope, KEPT_SNAPSHOTS, NodePart, Order};
 use crate::paths::HostPaths;
 use crate::render::claim::expect;
+use crate::render::look::ports_hex;
 use crate::render::sheet::Sheet;
 use crate::transfer::Presigned;
 
@@ -23,6 +24,8 @@ const TRANSFER_SECONDS: u32 = 720;
 const STOP_SECONDS: u32 = 60;
 /// Seconds for `rke2-killall.sh`.
 const KILL_SECONDS: u32 = 120;
+/// How often processes that belong to nobody are killed, 0.1 s apart: they may start others meanwhile.
+const KILL_TRIES: u32 = 50;
 /// Seconds for a cluster-reset. It has no limit of its own; the slowest published one took 85 s (rke2#934), and its
 /// clean-up of static pods gives up after 5 min.
 const RESET_SECONDS: u32 = 600;
@@ -77,6 +80,7 @@ fn body(change: &Change) -> Vec<&'static str> {
     let aside = include_str!("sh/change/aside.sh");
     let guard = include_str!("sh/change/start_guard.sh");
     let transfer = include_str!("sh/change/transfer.sh");
+    let (ports, down) = (include_str!("sh/ports.sh"), include_str!("sh/change/down.sh"));
     match change {
         Change::FetchRelease { .. } => vec![release, include_str!("sh/change/fetch_release.sh")],
         Change::StageSnapshot { .. } => vec![include_str!("sh/change/stage_snapshot.sh")],
@@ -86,18 +90,20 @@ fn body(change: &Change) -> Vec<&'static str> {
         Change::InstallVersion { .. } => vec![release, include_str!("sh/change/install_version.sh")],
         Change::Hold => vec![include_str!("sh/change/hold.sh")],
         Change::ReleaseHold => vec![include_str!("sh/change/release_hold.sh")],
-        Change::KillNode { .. } => vec![include_str!("sh/change/kill_node.sh")],
+        Change::KillNode { .. } => vec![ports, down, include_str!("sh/change/kill_node.sh")],
         Change::JoinAnew { .. } => vec![
             aside,
             guard,
             include_str!("sh/change/join_anew_guard.sh"),
+            ports,
+            down,
             include_str!("sh/change/kill_node.sh"),
             include_str!("sh/change/join_anew.sh"),
         ],
         Change::MoveAside { .. } => vec![aside, include_str!("sh/change/move_aside.sh")],
-        Change::MoveBack { .. } => vec![aside, include_str!("sh/change/move_back.sh")],
+        Change::MoveBack { .. } => vec![aside, ports, down, include_str!("sh/change/move_back.sh")],
         Change::PointAt { .. } => vec![include_str!("sh/change/point_at.sh")],
-        Change::ClusterReset { .. } => vec![aside, include_str!("sh/change/cluster_reset.sh")],
+        Change::ClusterReset { .. } => vec![aside, ports, down, include_str!("sh/change/cluster_reset.sh")],
         Change::StartUnit => vec![guard, include_str!("sh/change/start_unit.sh")],
         Change::RestartUnit => vec![guard, include_str!("sh/change/restart_unit.sh")],
         Change::WritePoint { .. } => vec![include_str!("sh/change/write_point.sh")],
@@ -144,17 +150,17 @@ fn values(sheet: &mut Sheet, envelope: &Envelope, order: &Order) {
             let text = format!("# rke2flow {}\n[Unit]\nConditionPathExists=!{hold}", order.run);
             sheet.set("drop_in_text", &text);
         }
-        Change::KillNode { grace_seconds } => kill_values(sheet, *grace_seconds),
+        Change::KillNode { grace_seconds } => kill_values(sheet, paths, *grace_seconds),
         Change::JoinAnew { grace_seconds } => {
             aside_values(sheet, paths, order);
-            kill_values(sheet, *grace_seconds);
+            kill_values(sheet, paths, *grace_seconds);
         }
         Change::MoveAside { parts } | Change::MoveBack { parts } => {
             let words: Vec<&str> = parts.iter().map(|part| part_word(*part)).collect();
             aside_values(sheet, paths, order);
             sheet.set("parts", &words.join(" "));
             if matches!(order.change, Change::MoveBack { .. }) {
-                sheet.set("kill_seconds", &KILL_SECONDS.to_string());
+                down_values(sheet, paths);
             }
         }
         Change::PointAt { server } => {
@@ -164,10 +170,10 @@ fn values(sheet: &mut Sheet, envelope: &Envelope, order: &Order) {
         }
         Change::ClusterReset { snapshot, sha256 } => {
             aside_values(sheet, paths, order);
+            down_values(sheet, paths);
             sheet
                 .set("snapshot", snapshot)
                 .set("sha256", sha256)
-                .set("kill_seconds", &KILL_SECONDS.to_string())
                 .set("usage_seconds", &USAGE_SECONDS.to_string())
                 .set("reset_seconds", &RESET_SECONDS.to_string());
         }
@@ -205,11 +211,16 @@ fn release_values(sheet: &mut Sheet, paths: &HostPaths, version: &str, from: &Re
         .set("fetch_seconds", &FETCH_SECONDS.to_string());
 }
 
-fn kill_values(sheet: &mut Sheet, grace_seconds: u32) {
+fn kill_values(sheet: &mut Sheet, paths: &HostPaths, grace_seconds: u32) {
+    down_values(sheet, paths);
+    sheet.set("grace_seconds", &grace_seconds.to_string()).set("stop_seconds", &STOP_SECONDS.to_string());
+}
+
+fn down_values(sheet: &mut Sheet, paths: &HostPaths) {
     sheet
-        .set("grace_seconds", &grace_seconds.to_string())
-        .set("stop_seconds", &STOP_SECONDS.to_string())
-        .set("kill_seconds", &KILL_SECONDS.to_string());
+        .set("kill_seconds", &KILL_SECONDS.to_string())
+        .set("kill_tries", &KILL_TRIES.to_string())
+        .set("ports_hex", &ports_hex(paths));
 }
 
 fn aside_values(sheet: &mut Sheet, paths: &HostPaths, order: &Order) {

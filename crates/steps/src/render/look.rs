@@ -93,13 +93,18 @@ pub(super) fn script(envelope: &Envelope, look: &Look) -> String {
     sheet.finish()
 }
 
-fn survey(sheet: &mut Sheet, paths: &HostPaths) {
+/// A server's ports, each in hexadecimal before it: /proc/net/tcp has them so, and no tool needs to be installed for that.
+pub(super) fn ports_hex(paths: &HostPaths) -> String {
     let mut ports = vec![2379, 2380, 6443, paths.supervisor_port];
     ports.dedup();
-    // /proc/net/tcp has ports in hexadecimal: no tool needs to be installed for that.
     let pairs: Vec<String> = ports.iter().map(|port| format!("{port:04X} {port}")).collect();
+    pairs.join(" ")
+}
+
+fn survey(sheet: &mut Sheet, paths: &HostPaths) {
     sheet
-        .set("ports_hex", &pairs.join(" "))
+        .set("ports_hex", &ports_hex(paths))
+        .add(include_str!("sh/ports.sh"))
         .add(include_str!("sh/list.sh"))
         .add(include_str!("sh/claim.sh"))
         .add(include_str!("sh/survey.sh"));

@@ -220,6 +220,19 @@ impl Bench {
         Shim(child)
     }
 
+    /// Puts a process into a control group, as far as `ps` tells, with this parent.
+    pub fn in_group(&self, process: &Shim, parent: u32, group: &str) {
+        let mut list = fs::OpenOptions::new().create(true).append(true).open(self.world("groups")).unwrap();
+        writeln!(list, "{} {parent} {group}", process.0.id()).unwrap();
+    }
+
+    /// A process of some container.
+    pub fn container(&self, parent: u32, group: &str) -> Shim {
+        let process = Shim(Command::new("sleep").arg("300").process_group(0).spawn().unwrap());
+        self.in_group(&process, parent, group);
+        process
+    }
+
     /// Everything below the host's places that is not a receipt, with the root's name taken out.
     pub fn state_of_the_world(&self) -> BTreeMap<String, String> {
         let root = self.root.path().to_string_lossy().into_owned();
@@ -259,6 +272,10 @@ fn collect(directory: &Path, found: &mut impl FnMut(&Path, String)) {
 pub struct Shim(Child);
 
 impl Shim {
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     pub fn is_gone(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rke2flow_engine::cluster::Releases;
+use rke2flow_engine::cluster::{Releases, Role};
 use rke2flow_steps::answer::ReceiptAnswer;
 use rke2flow_steps::command::Change;
 
@@ -241,6 +241,31 @@ fn a_killall_that_leaves_a_container_is_not_a_success() {
     host.executable(&format!("{}/rke2-killall.sh", host.paths.bin), "#!/bin/sh\nexit 0\n");
     let (exit, tail) = host.try_apply(&Change::KillNode { grace_seconds: 0 }, 1);
     assert!(exit != 0 && tail.contains("containers still run"), "{exit} {tail}");
+}
+
+#[test]
+fn what_has_lost_its_shim_is_killed_and_containers_of_others_are_not() {
+    let host = Bench::new();
+    let mut orphan = host.container(1, "0::/kubepods.slice/kubepods-burstable.slice/cri-containerd-1.scope");
+    let mut below = host.container(orphan.id(), "12:pids:/kubepods/burstable/1,0::/kubepods/burstable/1");
+    let mut of_another_shim = host.container(std::process::id(), "0::/kubepods.slice/cri-containerd-2.scope");
+    let mut inside_of_a_container = host.container(1, "0::/docker/abc/kubepods/1");
+    host.apply(&Change::KillNode { grace_seconds: 0 }, 1);
+    assert!(orphan.is_gone() && below.is_gone());
+    assert!(!of_another_shim.is_gone() && !inside_of_a_container.is_gone());
+}
+
+#[test]
+fn a_server_on_whose_ports_somebody_listens_is_not_down_and_the_process_is_named() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut host = Bench::new();
+    host.paths.supervisor_port = listener.local_addr().unwrap().port();
+    let (exit, tail) = host.try_apply(&Change::KillNode { grace_seconds: 0 }, 1);
+    let (port, process) = (host.paths.supervisor_port, std::process::id());
+    assert!(exit != 0 && tail.contains(&format!("somebody still listens: {port} by ")), "{exit} {tail}");
+    assert!(tail.contains(&format!(" ({process})")), "{tail}");
+    host.role = Role::Agent;
+    host.apply(&Change::KillNode { grace_seconds: 0 }, 2);
 }
 
 #[test]

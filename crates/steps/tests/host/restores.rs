@@ -96,22 +96,65 @@ fn a_reset_is_proved_only_when_it_is_over_and_the_node_does_not_start_before() {
     host.apply(&Change::StartUnit, 3);
 }
 
-#[test]
-fn a_reset_that_hangs_is_stopped_with_all_it_started_before_the_next_one_begins() {
-    let host = Bench::new();
-    stopped_server(&host);
+/// Begins a reset that does not end by itself; the unit it runs as.
+fn hanging_reset(host: &Bench) -> String {
+    stopped_server(host);
     host.write(&host.world("background"), "");
     host.write(&host.world("reset_hangs"), "");
     let begun = host.fifo("reset_begun");
     host.take(claim(7));
-    assert_eq!(host.place(&order(reset(&host), 1)), ReceiptAnswer::Running);
+    let order = order(reset(host), 1);
+    assert_eq!(host.place(&order), ReceiptAnswer::Running);
     // The stand-in writes to a fifo when it has begun: reading waits for it.
     assert_eq!(host.read(&begun), "begun\n");
     for leftover in ["background", "reset_hangs"] {
         std::fs::remove_file(host.world(leftover)).unwrap();
     }
+    order.unit.as_str().to_owned()
+}
+
+/// Processes of a unit that have not ended.
+fn living(host: &Bench, unit: &str) -> Vec<String> {
+    let output = host.sh(&format!("ps | awk '$3 !~ /^Z/ && index($4, \"{unit}\")'"));
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn of_a_reset_that_is_stopped_everything_ends_at_once_but_the_shims_which_killall_finds() {
+    for change in [Change::KillNode { grace_seconds: 0 }, Change::MoveBack { parts: ALL_PARTS.to_vec() }] {
+        let host = Bench::new();
+        let unit = hanging_reset(&host);
+        let shim = host.shim(true);
+        host.in_group(&shim, 1, &format!("0::/system.slice/{unit}.service"));
+        assert!(living(&host, &unit).len() > 3, "{:?}", living(&host, &unit));
+        host.apply(&change, 2);
+        assert!(host.log().contains(&format!("killall finds {}", shim.id())), "{change:?}: {:?}", host.log());
+        assert_eq!(living(&host, &unit), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_reset_does_not_begin_while_another_etcd_may_answer() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut host = Bench::new();
+    stopped_server(&host);
+    host.paths.supervisor_port = listener.local_addr().unwrap().port();
+    let (exit, tail) = host.try_apply(&reset(&host), 1);
+    assert!(exit != 0 && tail.contains("somebody still listens"), "{exit} {tail}");
+    assert_eq!(host.read(&data(&host, "server/db/etcd/member/db")), "newer data");
+    drop(listener);
+    let mut orphan = host.container(1, "0::/kubepods.slice/cri-containerd-1.scope");
     host.apply(&reset(&host), 2);
-    let killed = host.log().into_iter().any(|line| line.starts_with("systemctl kill --signal=KILL rke2flow-"));
+    assert!(orphan.is_gone());
+}
+
+#[test]
+fn a_reset_that_hangs_is_stopped_with_all_it_started_before_the_next_one_begins() {
+    let host = Bench::new();
+    hanging_reset(&host);
+    host.apply(&reset(&host), 2);
+    let killed =
+        host.log().into_iter().any(|line| line.starts_with("systemctl kill --kill-who=main --signal=KILL rke2flow-"));
     assert!(killed, "{:?}", host.log());
     assert!(host.survey().reset.unwrap().proved && host.survey().our_units.is_empty());
 }

@@ -13,7 +13,24 @@ pub const STAND_INS: &[(&str, &str)] = &[
     ("systemd-run", SYSTEMD_RUN),
     ("journalctl", "#!/bin/sh\nprintf 'asked: %s\\n' \"$*\"\n"),
     ("curl", CURL),
+    ("ps", PS),
 ];
+
+/// Of all processes only those that belong to this host: of its units, and those that the test says are in a group.
+const PS: &str = r#"#!/bin/sh
+for file in "$WORLD"/units/*.session; do
+	[ -e "$file" ] || continue
+	unit=${file##*/}
+	for pid in $(pgrep -s "$(cat "$file")"); do
+		echo "$pid 1 $(awk '$1 == "State:" { print $2 }' "/proc/$pid/status") 0::/system.slice/${unit%.session}.service"
+	done
+done
+[ -e "$WORLD/groups" ] || exit 0
+while read -r pid parent group; do
+	state=$(awk '$1 == "State:" { print $2 }' "/proc/$pid/status" 2>/dev/null) && echo "$pid $parent $state $group"
+done <"$WORLD/groups"
+exit 0
+"#;
 
 /// Units are files below `units/` that hold their state.
 const SYSTEMCTL: &str = r#"#!/bin/sh
@@ -40,7 +57,15 @@ list-units)
 	done ;;
 start|restart) echo active >"$file" ;;
 stop) [ -e "$file" ] && echo inactive >"$file" ;;
-kill) pkill -KILL -s "$(cat "$file.session")"; rm -rf "$file" "$file.lock" ;;
+kill)
+	session=$(cat "$file.session" 2>/dev/null) || exit 1
+	case $* in
+	*--kill-who=main*) kill -KILL "$session" 2>/dev/null ;;
+	*)
+		pkill -KILL -s "$session"
+		kill -KILL $(awk -v unit="/$last.service" 'index($3, unit) { print $1 }' "$WORLD/groups") ;;
+	esac
+	rm -rf "$file" "$file.lock" ;;
 esac
 exit 0
 "#;
@@ -127,7 +152,10 @@ exit 0
 pub const KILLALL: &str = r#"#!/bin/sh
 echo killall >>"$WORLD/log"
 rm -f "$DATA/agent/pod-manifests"/*
-for group in $(cat "$WORLD/shims" 2>/dev/null); do kill -KILL "-$group"; done
+for group in $(cat "$WORLD/shims" 2>/dev/null); do
+	grep -q '^State:.[RSD]' "/proc/$group/status" && echo "killall finds $group" >>"$WORLD/log"
+	kill -KILL "-$group"
+done
 rm -f "$WORLD/shims"
 exit 1
 "#;

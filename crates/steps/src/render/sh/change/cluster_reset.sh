@@ -1,6 +1,4 @@
 
-killall() { RKE2_DATA_DIR="$data" K3S_DATA_DIR="$data" timeout -k 10 "$kill_seconds" "$bin/$name-killall.sh"; }
-
 # As the unit's own ExecStopPost does: containerd and kubelet may outlive the process that started them.
 stop_leftovers() {
 	group=$(sed -n 's/^0:://p' /proc/self/cgroup)
@@ -48,15 +46,10 @@ if [ "$reset_run" = "$run" ] && reset_started_since; then
 	refuse "the node was started after the reset of this run: a second one would lose what was written since"
 fi
 #: stop-old-reset
-if [ -n "$reset_unit" ] && [ "$reset_unit" != "$order_unit" ] && alive "$reset_unit"; then
-	systemctl kill --signal=KILL "$reset_unit.service" 2>/dev/null || :
-	systemctl stop "$reset_unit.service" 2>/dev/null || :
-fi
+if [ "$reset_unit" != "$order_unit" ]; then stop_reset; fi
 # Manifests that a crashed reset has left would have RKE2 clean up for up to 5 min.
-if [ -n "$(shims)" ] || [ -e "$data/agent/pod-manifests/etcd.yaml" ]; then
-	bounded killall || :
-	[ -z "$(shims)" ] || die "containers still run below these shims: $(shims | tr '\n' ' ')"
-fi
+if [ -n "$(shims)$(orphans)" ] || [ -e "$data/agent/pod-manifests/etcd.yaml" ]; then kill_containers; fi
+prove_down
 #: verify-snapshot
 [ -f "$snapshot" ] || refuse "$snapshot does not exist"
 [ "$(digest <"$snapshot")" = "$sha256" ] || refuse "$snapshot does not have the digest $sha256"

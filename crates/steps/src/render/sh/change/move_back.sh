@@ -26,8 +26,6 @@ any_aside() {
 		{ has_part cred && [ -e "$cred_aside" ]; } || { has_part charts && { [ -e "$manifests_aside" ] || [ -e "$manifests_aside.part" ]; }; }
 }
 
-killall() { RKE2_DATA_DIR="$data" K3S_DATA_DIR="$data" timeout -k 10 "$kill_seconds" "$bin/$name-killall.sh"; }
-
 #: guard
 read_reset "$reset_record"
 if has_part etcd && [ "$reset_run" = "$run" ] && reset_started_since; then
@@ -42,12 +40,9 @@ if [ "$reset_is_ours" = false ] && any_aside; then refuse_while_alive; fi
 #: stop-reset
 # Its containers would write into the directory that is moved away.
 if [ "$reset_is_ours" = true ]; then
-	if [ -n "$reset_unit" ] && alive "$reset_unit"; then
-		systemctl kill --signal=KILL "$reset_unit.service" 2>/dev/null || :
-		systemctl stop "$reset_unit.service" 2>/dev/null || :
-	fi
-	if [ -n "$(shims)" ]; then bounded killall || echo "$name-killall.sh ended with status $?"; fi
-	[ -z "$(shims)" ] || die "containers still run below these shims: $(shims | tr '\n' ' ')"
+	stop_reset
+	if [ -n "$(shims)$(orphans)" ]; then kill_containers; fi
+	prove_down
 fi
 #: forget-reset
 if has_part etcd && [ "$reset_run" = "$run" ]; then
