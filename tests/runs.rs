@@ -18,6 +18,19 @@ fn a_run_succeeds_and_says_what_each_phase_took() {
 }
 
 #[test]
+fn runs_of_the_same_minute_are_listed_newest_first() {
+    let scenario = Scenario::with_twin().file("three.ron", THREE_STEPS);
+    for _ in 0..5 {
+        scenario.rke2flow(&["run", "three.ron"]).ends_with(0);
+    }
+    let runs: serde_json::Value = serde_json::from_str(&scenario.rke2flow(&["runs", "-o", "json"]).stdout).unwrap();
+    let opened = runs["runs"].as_array().unwrap().iter().map(|run| run["opened_at"].as_str().unwrap());
+    assert!(opened.clone().count() == 5 && opened.is_sorted_by(|one, next| one > next), "{runs}");
+    let newest = scenario.rke2flow(&["report", "-o", "json"]).stdout;
+    assert!(newest.contains(runs["runs"][0]["run"].as_str().unwrap()));
+}
+
+#[test]
 fn a_run_that_was_killed_is_resumed_and_repeats_nothing() {
     let scenario = Scenario::with_slow_twin().file("three.ron", THREE_STEPS);
     let mut engine = scenario.start(&["run", "three.ron", "-o", "json"]);

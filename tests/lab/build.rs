@@ -1,4 +1,4 @@
-//! The stand-in for rke2, which belongs to another package: built when it is missing or older than its sources.
+//! The programs of a lab, which belong to another package: built when one is missing or older than its sources.
 
 use std::env;
 use std::fs;
@@ -6,23 +6,22 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-/// The package and its program.
+/// The package.
 const PACKAGE: &str = "rke2flow-lab";
-const PROGRAM: &str = "lab-rke2";
+/// The stand-in for rke2, and the one that serves the bucket.
+const PROGRAMS: [&str; 2] = ["lab-rke2", "rke2flow-lab"];
 /// What it is made of.
 const SOURCES: [&str; 4] = ["engine", "steps", "twin", "lab"];
 
-/// Makes sure that the lab finds it beside this test, as `cargo test --workspace` puts it there.
-pub fn stand_in() {
+/// Makes sure that the lab finds them beside this test, as `cargo test --workspace` puts it there.
+pub fn programs() {
     let own = env::current_exe().unwrap();
     let profile = own.ancestors().nth(2).unwrap();
-    if is_current(&profile.join(PROGRAM)) {
+    if PROGRAMS.iter().all(|program| is_current(&profile.join(program))) {
         return;
     }
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .args(["build", "--quiet", "--package", PACKAGE, "--bin", PROGRAM, "--target-dir"])
-        .arg(profile.parent().unwrap());
+    cargo.args(["build", "--quiet", "--package", PACKAGE, "--bins", "--target-dir"]).arg(profile.parent().unwrap());
     // `dev` is the one profile whose directory has another name.
     let name = profile.file_name().unwrap().to_str().unwrap();
     cargo.args(["--profile", if name == "debug" { "dev" } else { name }]).current_dir(project());

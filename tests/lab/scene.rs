@@ -28,7 +28,7 @@ impl Scene {
         if !hosts::required_or_left_out(test) {
             return None;
         }
-        build::stand_in();
+        build::programs();
         let lab = hosts::turn().unwrap().up(|spec| spec).unwrap();
         assert_eq!(lab.spec().version, OLD);
         lab.add_release(NEW).unwrap();

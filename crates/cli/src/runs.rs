@@ -112,8 +112,8 @@ impl Runs {
         RunDirectory::at(self.directory.join(run.as_str()))
     }
 
-    /// Every run, oldest first: ids begin with the date.
-    pub fn all(&self) -> Vec<RunId> {
+    /// Every run, by id.
+    fn all(&self) -> Vec<RunId> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten();
         let mut runs: Vec<RunId> =
             entries.filter_map(|entry| RunId::new(entry.ok()?.file_name().into_string().ok()?).ok()).collect();
@@ -140,9 +140,11 @@ impl Runs {
         Ok(Seen { directory, records, replayed })
     }
 
-    /// Every run that can be read.
+    /// Every run that can be read, oldest first. Ids tell the minute only.
     pub fn readable(&self) -> Vec<Seen> {
-        self.all().iter().filter_map(|run| self.see(run).ok()).collect()
+        let mut runs: Vec<Seen> = self.all().iter().filter_map(|run| self.see(run).ok()).collect();
+        runs.sort_by_key(|seen| seen.replayed.opened_at);
+        runs
     }
 
     /// The run that is meant for looking: the named one, else the only open one, else the newest.

@@ -13,6 +13,8 @@ use sha2::{Digest, Sha256};
 use super::Credentials;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+const SIGNATURE: &str = "X-Amz-Signature";
+const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
 /// How far the client's clock may be off.
 const SKEW_SECONDS: i64 = 900;
@@ -48,7 +50,9 @@ impl Refusal {
             }
             Refusal::UnknownKey => (403, "InvalidAccessKeyId", "nobody has this access key"),
             Refusal::Mismatch => (403, "SignatureDoesNotMatch", "the signature is another one: check the secret key"),
-            Refusal::Skewed => (403, "RequestTimeTooSkewed", "the clocks differ by more than 15 minutes"),
+            Refusal::Skewed => {
+                (403, "RequestTimeTooSkewed", "the clocks differ by more than 15 minutes, or the request has expired")
+            }
             Refusal::Payload => (400, "XAmzContentSHA256Mismatch", "x-amz-content-sha256 does not match the body"),
         };
         (status, code, message.to_owned())
@@ -57,34 +61,77 @@ impl Refusal {
 
 /// Checks a request's signature, its time, and the digest of its body.
 pub fn verify(head: &Parts, body: &Bytes, account: &Credentials, now: Timestamp) -> Result<(), Refusal> {
-    let authorization = text(&head.headers, "authorization").ok_or(Refusal::Anonymous)?;
-    let fields = authorization.strip_prefix(ALGORITHM).ok_or(Refusal::Anonymous)?;
-    let field = |name: &str| {
-        fields.split(',').find_map(|field| field.trim().strip_prefix(name)?.strip_prefix('=')).ok_or(Refusal::Malformed)
+    let query = Query::parse(head.uri.query().unwrap_or_default());
+    let signed = match text(&head.headers, "authorization") {
+        Some(authorization) => Signed::in_header(authorization, &head.headers)?,
+        None => Signed::in_query(&query)?,
     };
-    let (access_key, scope) = field("Credential")?.split_once('/').ok_or(Refusal::Malformed)?;
-    let signed_headers = field("SignedHeaders")?;
+    let (access_key, scope) = signed.credential.split_once('/').ok_or(Refusal::Malformed)?;
     if access_key != account.access_key {
         return Err(Refusal::UnknownKey);
     }
-    let time = text(&head.headers, "x-amz-date").ok_or(Refusal::Malformed)?;
-    let sent = DateTime::strptime("%Y%m%dT%H%M%SZ", time).map_err(|_| Refusal::Malformed)?;
+    let sent = DateTime::strptime("%Y%m%dT%H%M%SZ", signed.time).map_err(|_| Refusal::Malformed)?;
     let sent = sent.to_zoned(TimeZone::UTC).map_err(|_| Refusal::Malformed)?.timestamp();
-    if (sent.as_second() - now.as_second()).abs() > SKEW_SECONDS {
+    let age_seconds = now.as_second() - sent.as_second();
+    if age_seconds < -SKEW_SECONDS || age_seconds > signed.valid_seconds {
         return Err(Refusal::Skewed);
     }
-    let payload = text(&head.headers, "x-amz-content-sha256").ok_or(Refusal::Payload)?;
-    let canonical = canonical_request(head, signed_headers, payload).ok_or(Refusal::Malformed)?;
+    let canonical = canonical_request(head, &query, signed.headers, signed.payload).ok_or(Refusal::Malformed)?;
     let digest = hex(&Sha256::digest(canonical.as_bytes()));
-    let to_sign = format!("{ALGORITHM}\n{time}\n{scope}\n{digest}");
-    let key = signing_key(&account.secret_key, scope, time).ok_or(Refusal::Malformed)?;
-    if hex(&sign(&key, &to_sign)) != field("Signature")? {
+    let to_sign = format!("{ALGORITHM}\n{}\n{scope}\n{digest}", signed.time);
+    let key = signing_key(&account.secret_key, scope, signed.time).ok_or(Refusal::Malformed)?;
+    if hex(&sign(&key, &to_sign)) != signed.signature {
         return Err(Refusal::Mismatch);
     }
-    match payload {
-        "UNSIGNED-PAYLOAD" => Ok(()),
+    match signed.payload {
+        UNSIGNED => Ok(()),
         digest if digest == hex(&Sha256::digest(body)) => Ok(()),
         _ => Err(Refusal::Payload),
+    }
+}
+
+/// What a request says of its signature.
+struct Signed<'a> {
+    credential: &'a str,
+    headers: &'a str,
+    signature: &'a str,
+    time: &'a str,
+    payload: &'a str,
+    valid_seconds: i64,
+}
+
+impl<'a> Signed<'a> {
+    fn in_header(authorization: &'a str, headers: &'a HeaderMap) -> Result<Self, Refusal> {
+        let fields = authorization.strip_prefix(ALGORITHM).ok_or(Refusal::Anonymous)?;
+        let field = |name: &str| {
+            let field = fields.split(',').find_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='));
+            field.ok_or(Refusal::Malformed)
+        };
+        Ok(Self {
+            credential: field("Credential")?,
+            headers: field("SignedHeaders")?,
+            signature: field("Signature")?,
+            time: text(headers, "x-amz-date").ok_or(Refusal::Malformed)?,
+            payload: text(headers, "x-amz-content-sha256").ok_or(Refusal::Payload)?,
+            valid_seconds: SKEW_SECONDS,
+        })
+    }
+
+    /// A presigned URL: whoever has it may make this one request until it expires.
+    fn in_query(query: &'a Query) -> Result<Self, Refusal> {
+        if query.get("X-Amz-Algorithm") != Some(ALGORITHM) {
+            return Err(Refusal::Anonymous);
+        }
+        let field = |name: &str| query.get(name).ok_or(Refusal::Malformed);
+        let valid_seconds = field("X-Amz-Expires")?.parse().map_err(|_| Refusal::Malformed)?;
+        Ok(Self {
+            credential: field("X-Amz-Credential")?,
+            headers: field("X-Amz-SignedHeaders")?,
+            signature: field(SIGNATURE)?,
+            time: field("X-Amz-Date")?,
+            payload: query.get("X-Amz-Content-Sha256").unwrap_or(UNSIGNED),
+            valid_seconds,
+        })
     }
 }
 
@@ -101,7 +148,7 @@ fn signing_key(secret: &str, scope: &str, time: &str) -> Option<Vec<u8>> {
 }
 
 /// `None` when a header that must be signed is not, or a signed one is missing.
-fn canonical_request(head: &Parts, signed_headers: &str, payload: &str) -> Option<String> {
+fn canonical_request(head: &Parts, query: &Query, signed_headers: &str, payload: &str) -> Option<String> {
     let signed: Vec<&str> = signed_headers.split(';').collect();
     let amz = head.headers.keys().filter(|name| name.as_str().starts_with("x-amz-"));
     if !signed.contains(&"host") || amz.into_iter().any(|name| !signed.contains(&name.as_str())) {
@@ -115,7 +162,7 @@ fn canonical_request(head: &Parts, signed_headers: &str, payload: &str) -> Optio
         headers.push_str(&format!("{name}:{}\n", values.join(",")));
     }
     let path = utf8_percent_encode(&decode(head.uri.path()), ENCODED_PATH).to_string();
-    let query = Query::parse(head.uri.query().unwrap_or_default()).canonical();
+    let query = query.canonical();
     Some(format!("{}\n{path}\n{query}\n{headers}\n{signed_headers}\n{payload}", head.method))
 }
 
@@ -150,7 +197,9 @@ impl Query {
 
     fn canonical(&self) -> String {
         let encode = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
-        let mut pairs: Vec<_> = self.pairs.iter().map(|(name, value)| (encode(name), encode(value))).collect();
+        // A signature does not sign itself.
+        let signed = self.pairs.iter().filter(|(name, _)| name != SIGNATURE);
+        let mut pairs: Vec<_> = signed.map(|(name, value)| (encode(name), encode(value))).collect();
         pairs.sort();
         pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
     }

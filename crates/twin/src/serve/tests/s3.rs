@@ -3,6 +3,7 @@
 use aws_credential_types::Credentials;
 use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier};
 use aws_sdk_s3::{Client, Config};
@@ -54,6 +55,41 @@ async fn an_object_comes_back_with_its_metadata_whole_and_in_part() {
     assert_eq!(part.content_range(), Some("bytes 2-4/10"));
     assert_eq!(part.body.collect().await.unwrap().to_vec(), b"234");
     assert_eq!(code(s3.get_object().bucket(BUCKET).key("plain").range("bytes=10-").send().await), "InvalidRange");
+    stage.stop().await;
+}
+
+/// The status that the real curl is answered with.
+async fn curl(arguments: &[&str], request: &PresignedRequest) -> String {
+    let mut curl = std::process::Command::new("curl");
+    curl.args(["--silent", "--show-error", "--noproxy", "*", "--output", "-", "--write-out", "%{http_code}"]);
+    for (name, value) in request.headers() {
+        curl.arg("--header").arg(format!("{name}: {value}"));
+    }
+    curl.args(arguments).arg(request.uri());
+    let output = tokio::task::spawn_blocking(move || curl.output().unwrap()).await.unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn a_presigned_request_may_do_what_was_signed_and_nothing_else() {
+    let stage = Stage::of(1, 0).await;
+    let s3 = usual(&stage);
+    let valid = || PresigningConfig::expires_in(std::time::Duration::from_secs(60)).unwrap();
+    let put = s3.put_object().bucket(BUCKET).key("a b+c").metadata("sha256", "abc").presigned(valid()).await.unwrap();
+    assert_eq!(curl(&["--request", "PUT", "--data-binary", "0123"], &put).await, "200");
+    let head = s3.head_object().bucket(BUCKET).key("a b+c").send().await.unwrap();
+    assert_eq!(head.metadata().unwrap().get("sha256").map(String::as_str), Some("abc"));
+    let get = s3.get_object().bucket(BUCKET).key("a b+c").presigned(valid()).await.unwrap();
+    assert_eq!(curl(&[], &get).await, "0123200");
+    assert!(curl(&["--request", "DELETE"], &get).await.contains("SignatureDoesNotMatch"));
+
+    let begun = std::time::SystemTime::now() - std::time::Duration::from_secs(120);
+    let old = PresigningConfig::builder().start_time(begun).expires_in(std::time::Duration::from_secs(60));
+    let expired = s3.get_object().bucket(BUCKET).key("a b+c").presigned(old.build().unwrap()).await.unwrap();
+    assert!(curl(&[], &expired).await.contains("RequestTimeTooSkewed"));
+    let another = client(&stage, "another", RequestChecksumCalculation::WhenRequired);
+    let forged = another.get_object().bucket(BUCKET).key("a b+c").presigned(valid()).await.unwrap();
+    assert!(curl(&[], &forged).await.contains("SignatureDoesNotMatch"));
     stage.stop().await;
 }
 
