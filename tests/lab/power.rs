@@ -11,7 +11,7 @@ use crate::writes;
 
 /// What a server has behind it when it loses its power: each action of the rollback before its start.
 const BOUNDARIES: [&str; 7] =
-    ["HoldUnit", "KillNode", "PortsClosed", "InstallVersion", "MoveAside", "PointAt", "ClusterReset"];
+    ["HoldUnit", "KillNode", "PortsClosed", "InstallVersion", "PointAt", "MoveAside", "ClusterReset"];
 /// The restored server serves, and the others are still down.
 const RESTORED: &str = "VerifyRestored";
 /// How many seconds a booted server is watched.
@@ -81,10 +81,12 @@ fn rolled_back_with(scene: &Scene, cuts: &[Cut]) {
         host.stop().unwrap();
         host.boot().unwrap();
         stays_down(&host, &cut.after);
+        eprintln!("{} lost its power after {step}", cut.server);
         let run = run.get_or_insert_with(|| scene.run());
         engine = scene.start(&["resume", run]);
     }
     engine.ends_with(0);
+    eprintln!("{} power cuts, {} resets begun so far", cuts.len(), cluster::resets(scene));
 }
 
 fn has_settled(scene: &Scene, run: &str, step: &str) -> bool {
