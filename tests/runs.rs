@@ -101,7 +101,7 @@ fn a_pause_stops_what_is_next_and_a_continue_lets_it_go_on() {
     scenario.rke2flow(&["run", "gate.ron"]).ends_with(3);
     let run = scenario.only_run();
     scenario.rke2flow(&["pause", &run, "--reason", "lunch"]).ends_with(0);
-    scenario.rke2flow(&["resume", &run]).ends_with(3).says("lunch").says(&format!("continue {run}"));
+    scenario.rke2flow(&["resume", &run]).ends_with(3).says("lunch").says(&format!("resume {run}"));
     scenario.rke2flow(&["continue", &run]).ends_with(0);
     scenario.rke2flow(&["approve", &run, "consent"]).ends_with(0);
     scenario.rke2flow(&["resume", &run]).ends_with(0);

@@ -38,10 +38,10 @@ fn check(name: &str) -> Result<String, Problem> {
     Ok(format!("runbook {}, {} phases, {} steps", *runbook.name, runbook.phases.len(), runbook.steps.len()))
 }
 
-/// A cluster file has `hosts:`; a runbook names itself `Runbook(` or has `steps:`.
+/// A cluster file has `hosts:` or names itself `Cluster(`; a runbook names itself `Runbook(` or has `steps:`.
 fn is_cluster_file(found: &Found) -> bool {
     let code = |line: &'_ str| line.split("//").next().unwrap_or_default().to_owned();
     let text: String = found.source.text().lines().map(code).collect();
     let has = |word: &str| text.contains(word);
-    has("hosts:") && !has("Runbook(") && !has("steps:") || has("Cluster(")
+    !has("Runbook(") && (has("Cluster(") || has("hosts:") && !has("steps:"))
 }

@@ -26,7 +26,6 @@ impl Goal for Cordon {
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
-        world.check_claim(context).await?;
         let node = node(world, context).await?;
         if node.spec.unschedulable {
             return Ok(noted("it is cordoned already, and stays so"));
@@ -36,7 +35,7 @@ impl Goal for Cordon {
             "metadata": { "annotations": { CORDONED: context.run.as_str() } },
             "spec": { "unschedulable": true },
         });
-        world.objects().patch(&Node::path(&node.metadata.name), &node.metadata, change).await?;
+        world.changes(context).patch(&Node::path(&node.metadata.name), &node.metadata, change).await?;
         Ok(noted("cordoned"))
     }
 }

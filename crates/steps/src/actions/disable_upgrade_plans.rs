@@ -47,14 +47,13 @@ impl Goal for DisableUpgradePlans {
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
-        world.check_claim(context).await?;
         let open: Vec<UpgradePlan> = plans(world).await?.into_iter().filter(|plan| !is_fenced(plan)).collect();
         for plan in &open {
             let change = json!({
                 "metadata": { "annotations": { WAS_SELECTOR: plan.spec.node_selector.to_string() } },
                 "spec": { "nodeSelector": { "matchLabels": { FENCED: context.run.as_str() } } },
             });
-            world.objects().patch(&plan.path(), &plan.metadata, change).await?;
+            world.changes(context).patch(&plan.path(), &plan.metadata, change).await?;
         }
         Ok(noted(format!("fenced {} plans", open.len())))
     }

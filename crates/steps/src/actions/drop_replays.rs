@@ -34,14 +34,13 @@ impl Goal for DropReplays {
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
-        world.check_claim(context).await?;
-        let (objects, found) = (self.objects(world)?, self.replays(world).await?);
+        let (changes, found) = (world.changes(context).through(&self.objects(world)?), self.replays(world).await?);
         for replay in &found {
             match replay.remedy {
-                Remedy::Delete => objects.delete(&replay.path, &replay.meta).await?,
+                Remedy::Delete => changes.delete(&replay.path, &replay.meta).await?,
                 Remedy::Unmark(annotation) => {
                     let change = json!({ "metadata": { "annotations": { annotation: null } } });
-                    objects.patch(&replay.path, &replay.meta, change).await?;
+                    changes.patch(&replay.path, &replay.meta, change).await?;
                 }
             }
         }

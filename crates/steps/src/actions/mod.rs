@@ -2,6 +2,7 @@
 
 mod bucket_keys;
 mod census;
+mod changes;
 mod clocks;
 mod finding;
 mod snapshot_record;

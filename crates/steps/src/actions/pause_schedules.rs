@@ -47,14 +47,13 @@ impl Goal for PauseSchedules {
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
-        world.check_claim(context).await?;
         let open = schedules(world).await?.into_iter().filter(|schedule| !schedule.spec.paused).collect::<Vec<_>>();
         for schedule in &open {
             let change = json!({
                 "metadata": { "annotations": { WAS_PAUSED: "false" } },
                 "spec": { "paused": true },
             });
-            world.objects().patch(&path(world, schedule), &schedule.metadata, change).await?;
+            world.changes(context).patch(&path(world, schedule), &schedule.metadata, change).await?;
         }
         Ok(noted(format!("paused {} schedules", open.len())))
     }

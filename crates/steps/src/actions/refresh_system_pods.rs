@@ -41,12 +41,11 @@ impl Goal for RefreshSystemPods {
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
-        world.check_claim(context).await?;
         let old = self.old(world).await?;
         let mut gone = 0;
         for old in old.iter().filter(|old| old.can_go()) {
             let meta = &old.pod.metadata;
-            world.objects().delete(&format!("{}/{}", pods_of(&meta.namespace), meta.name), meta).await?;
+            world.changes(context).delete(&format!("{}/{}", pods_of(&meta.namespace), meta.name), meta).await?;
             gone += 1;
         }
         Ok(noted(format!("deleted {gone} pods")))

@@ -40,7 +40,6 @@ impl Goal for RemoveGhosts {
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
-        world.check_claim(context).await?;
         // Nobody can ask the clock of a machine that is in no cluster file, and after a restore every old lease may be
         // one out of the snapshot: only a lease that is renewed while it is watched is a sign of life.
         context.progress.say("waiting for a sign of life of the nodes that are not in the cluster file");
@@ -56,12 +55,13 @@ impl Goal for RemoveGhosts {
             let next = "add it to the cluster file, or stop it";
             return Err(Failure::permanent(format!("refused: expected {EXPECTED}")).observed(found).next(next));
         }
+        let changes = world.changes(context).through(&objects);
         for ghost in &ghosts {
             let secret = format!("/api/v1/namespaces/kube-system/secrets/{}.node-password.rke2", ghost.metadata.name);
             if let Some(found) = objects.get::<AnyKind>(&secret).await? {
-                objects.delete(&secret, &found.metadata).await?;
+                changes.delete(&secret, &found.metadata).await?;
             }
-            objects.delete(&Node::path(&ghost.metadata.name), &ghost.metadata).await?;
+            changes.delete(&Node::path(&ghost.metadata.name), &ghost.metadata).await?;
         }
         Ok(noted(format!("removed {} nodes", ghosts.len())))
     }

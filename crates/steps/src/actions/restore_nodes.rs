@@ -39,10 +39,12 @@ impl Goal for RestoreNodes {
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
-        world.check_claim(context).await?;
         let lacking = self.lacking(world).await?;
         for lack in &lacking {
-            world.objects().patch(&Node::path(&lack.node.metadata.name), &lack.node.metadata, lack.change()).await?;
+            world
+                .changes(context)
+                .patch(&Node::path(&lack.node.metadata.name), &lack.node.metadata, lack.change())
+                .await?;
         }
         let attention = lacking.iter().map(|lack| format!("put back: {}", lack.to_text())).collect();
         Ok(Applied { attention, ..noted(format!("{} nodes are as they were", lacking.len())) })

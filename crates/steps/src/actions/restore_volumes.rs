@@ -50,7 +50,6 @@ impl Goal for RestoreVolumes {
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
-        world.check_claim(context).await?;
         let (namespaces, backup) = (known(&self.namespaces)?, known(&self.backup)?);
         if namespaces.is_empty() || backup.is_empty() {
             return Err(Failure::permanent("a restore needs a backup and at least one namespace"));
@@ -67,7 +66,7 @@ impl Goal for RestoreVolumes {
             },
             "spec": { "backupName": backup, "includedNamespaces": namespaces, "existingResourcePolicy": "none" },
         });
-        match world.objects().create(&collection, body).await? {
+        match world.changes(context).create(&collection, body).await? {
             Created::New(_) => Ok(noted(format!("created restore {name}; volumes that exist are left as they are"))),
             Created::Exists => adopt(world, context, &format!("{collection}/{name}")).await,
         }

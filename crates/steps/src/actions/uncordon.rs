@@ -26,13 +26,12 @@ impl Goal for Uncordon {
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
-        world.check_claim(context).await?;
         let node = node(world, context).await?;
         if !node.metadata.annotations.contains_key(CORDONED) {
             return Ok(noted("it was not cordoned by rke2flow"));
         }
         let change = json!({ "metadata": { "annotations": { CORDONED: null } }, "spec": { "unschedulable": null } });
-        world.objects().patch(&Node::path(&node.metadata.name), &node.metadata, change).await?;
+        world.changes(context).patch(&Node::path(&node.metadata.name), &node.metadata, change).await?;
         Ok(noted("uncordoned"))
     }
 }

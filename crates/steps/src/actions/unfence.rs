@@ -46,17 +46,16 @@ impl Goal for Unfence {
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
-        world.check_claim(context).await?;
         let (plans, schedules, _) = self.left(world).await?;
         for plan in &plans {
-            world.objects().patch(&plan.path(), &plan.metadata, unfenced(plan)?).await?;
+            world.changes(context).patch(&plan.path(), &plan.metadata, unfenced(plan)?).await?;
         }
         for schedule in &schedules {
             let change = json!({
                 "metadata": { "annotations": { WAS_PAUSED: null } },
                 "spec": { "paused": false },
             });
-            world.objects().patch(&path(world, schedule), &schedule.metadata, change).await?;
+            world.changes(context).patch(&path(world, schedule), &schedule.metadata, change).await?;
         }
         Ok(noted(format!("{} plans and {} schedules are as they were", plans.len(), schedules.len())))
     }

@@ -60,7 +60,6 @@ impl Goal for VeleroBackup {
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
-        world.check_claim(context).await?;
         let (Some(collection), Some(velero)) = (collection(world, "backups"), &world.cluster().velero) else {
             return Err(Failure::permanent("the cluster file has no `velero`"));
         };
@@ -73,7 +72,7 @@ impl Goal for VeleroBackup {
             },
             "spec": self.spec(&velero.namespace, &velero.location)?,
         });
-        match world.objects().create(&collection, body).await? {
+        match world.changes(context).create(&collection, body).await? {
             Created::New(_) => Ok(noted(format!("created backup {name}"))),
             Created::Exists => adopt(world, context, &format!("{collection}/{name}")).await,
         }

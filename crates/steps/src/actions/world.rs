@@ -9,6 +9,7 @@ use rke2flow_engine::cluster::{Cluster, Host};
 use rke2flow_engine::id::HostName;
 use rke2flow_engine::value::Param;
 
+use super::changes::Changes;
 use super::ordered;
 use crate::answer::Survey;
 use crate::command::Change;
@@ -98,8 +99,12 @@ impl World {
         futures::future::try_join(self.objects.get(&node), self.objects.get(&lease)).await
     }
 
+    /// Changes through the Kubernetes API, by any healthy server.
+    pub(crate) fn changes<'a>(&'a self, context: &'a Context) -> Changes<'a> {
+        Changes::new(self, context)
+    }
+
     /// Reads the claim again on the first server that answers, and refuses when it is not ours any more.
-    /// Asked for before each change through the Kubernetes API, which knows no claims itself.
     pub async fn check_claim(&self, context: &Context) -> Result<(), Failure> {
         let Some(claim) = &context.claim else {
             return Err(Failure::permanent("cannot change the cluster without a claim (a dry run changes nothing)"));

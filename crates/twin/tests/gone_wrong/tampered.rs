@@ -151,7 +151,7 @@ fn wrongs(rig: &Rig, seen: &Seen) -> Vec<Wrong> {
 const NEVER_CONTENT: [&str; 1] = ["Gate"];
 
 /// These only tell what they find.
-const ALWAYS_CONTENT: [&str; 2] = ["RememberCluster", "Leftovers"];
+const ALWAYS_CONTENT: [&str; 3] = ["RememberCluster", "Leftovers", "DataRevision"];
 
 type Row = (&'static str, fn(&About<'_>) -> Vec<Wrong>);
 
@@ -236,6 +236,12 @@ const ROWS: &[Row] = &[
         let part = |part: &Value| serde_json::from_value::<NodePart>(part.clone()).expect("a part of a node");
         let parts = about.seen.fields["parts"].as_array().into_iter().flatten().map(part);
         parts.map(|part| about.gone(about.paths.aside(part, &about.seen.context.run))).collect()
+    }),
+    ("MoveBack", |about| vec![about.gone(format!("{}/server/db/etcd", about.paths.data))]),
+    // Without an API server nobody knows what the data are.
+    ("SameData", |_| {
+        let killed = ["server-0", "server-1", "server-2"].map(|name| Tamper::KillNode(host(name)));
+        vec![Wrong { tampers: killed.to_vec(), then_seconds: 0 }]
     }),
     ("PointAt", |about| vec![about.gone(about.paths.server_override())]),
     ("ClusterReset", |about| vec![about.gone(about.paths.reset_record())]),
