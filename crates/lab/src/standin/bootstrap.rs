@@ -147,11 +147,13 @@ pub fn reconcile(layout: &Layout, files: &Bootstrap, is_reset: bool) -> Result<(
     Ok(())
 }
 
-/// Copies a directory with all that is below it.
+/// Copies a directory with all that is below it, in the order of names, as K3s does: of a database that lives, `snap` comes
+/// before `wal`, so that the copy's log has everything that its database has.
 pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
+    let mut entries = fs::read_dir(from)?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
         let target = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             copy(&entry.path(), &target)?;

@@ -17,6 +17,9 @@ const REQUEST: Duration = Duration::from_secs(15);
 /// How long the temporary etcd may take to answer.
 const TEMPORARY: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(200);
+/// The database is copied while it lives, so a copy may be torn: another one is another chance. RKE2 ends instead, and
+/// systemd starts it again.
+const COPIES: u32 = 3;
 
 /// Reconciles the disk with the cluster. What is returned is the server to join, and a client for it.
 ///
@@ -83,8 +86,13 @@ async fn reconcile(server: &Server, url: Option<&str>) -> Result<(), Ending> {
         }
     }
     let failed = |why: String| Ending::Fatal(format!("Failed to reconcile with temporary etcd: {why}"));
-    let files = from_copy(server).await.map_err(failed)?;
-    match files {
+    let mut read = from_copy(server).await;
+    for _ in 1..COPIES {
+        let Err(why) = &read else { break };
+        log::warn(format!("Cannot read the copy of the database, taking another: {why}"));
+        read = from_copy(server).await;
+    }
+    match read.map_err(failed)? {
         Some(files) => bootstrap::reconcile(&server.layout, &files, false).map_err(Ending::Fatal),
         None => Ok(()),
     }

@@ -111,16 +111,17 @@ impl Pods {
         }
     }
 
+    /// What runs, and every static pod of the manifests: one that crashed is there, and not ready.
     fn running(&self) -> Vec<RunningPod> {
-        let tasks = Task::all().into_iter().filter(|task| !workload::is_writer(&task.spec));
-        tasks
-            .map(|task| RunningPod {
-                ready: task.is_running(),
-                namespace: task.spec.namespace,
-                name: task.spec.pod,
-                image: task.spec.image,
-                is_static: task.spec.is_static,
-            })
+        let tasks = Task::all();
+        let wanted = manifest::wanted(&self.manifests, &self.config.node);
+        let absent = wanted.into_iter().filter(|spec| !tasks.iter().any(|task| same_pod(spec, &task.spec)));
+        let absent: Vec<RunningPod> = absent.map(|spec| reported(spec, false)).collect();
+        let living = tasks.into_iter().filter(|task| !workload::is_writer(&task.spec));
+        living
+            .map(|task| (task.is_running(), task.spec))
+            .map(|(ready, spec)| reported(spec, ready))
+            .chain(absent)
             .collect()
     }
 }
@@ -132,6 +133,10 @@ fn reap() {
 
 fn same_pod(one: &Spec, other: &Spec) -> bool {
     (&one.namespace, &one.pod, &one.uid) == (&other.namespace, &other.pod, &other.uid)
+}
+
+fn reported(spec: Spec, ready: bool) -> RunningPod {
+    RunningPod { ready, namespace: spec.namespace, name: spec.pod, image: spec.image, is_static: spec.is_static }
 }
 
 fn spec_of_bound(pod: &RunningPod) -> Spec {

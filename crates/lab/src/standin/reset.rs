@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::node::{Ending, Server};
 use super::supervisor::ADDRESSES;
-use super::{archive, bootstrap, children, cleanup, log, member, runtime, s3};
+use super::{archive, bootstrap, children, cleanup, log, member, runtime, s3, server};
 
 /// How often etcd is looked at: RKE2 does so every 5 s, and for ever.
 const POLL: Duration = Duration::from_millis(500);
@@ -82,6 +82,7 @@ async fn rebootstrap(server: &Server) -> Result<(), Ending> {
     if let Some(files) = bootstrap::load(&server.etcd, &server.token).await.map_err(Ending::Fatal)? {
         bootstrap::reconcile(&server.layout, &files, true).map_err(Ending::Fatal)?;
         bootstrap::install(&server.layout, &server.name, server.address.into())?;
+        server::keep_token(server)?;
     }
     Ok(())
 }

@@ -108,6 +108,7 @@ async fn start_control_plane(server: &Server, was_reset: bool) -> Result<(), End
     bootstrap::save(&server.etcd, &server.token, &server.layout)
         .await
         .map_err(|error| Ending::error("failed to save bootstrap data", error))?;
+    keep_token(server)?;
     note_storage(server).await;
     write_component(server, "kube-apiserver")?;
     let mut waited = 0_u32;
@@ -251,18 +252,13 @@ fn token(layout: &Layout, settings: &Settings, reset: Reset) -> Result<Token, En
     Token::parse(&text).map_err(Ending::Error)
 }
 
-/// Everything that says who this server is: certificates, tokens, the kubelet's identity, the admin's kubeconfig.
+/// Everything that says who this server is: certificates, the kubelet's identity, the admin's kubeconfig.
 fn identify(server: &Server) -> Result<(), Ending> {
     let layout = &server.layout;
     fs::create_dir_all(layout.cred())?;
     bootstrap::install(layout, &server.name, server.address.into())?;
     let authority =
         Authority::read(&layout.tls())?.ok_or_else(|| Ending::Error("the authority was not written".to_owned()))?;
-    let token = server.token.full(authority.server_certificate());
-    write_secret(&layout.token(), &format!("{token}\n"))?;
-    for name in ["node-token", "agent-token"] {
-        write_secret(&layout.server().join(name), &format!("{token}\n"))?;
-    }
     if let Some(directory) = std::path::Path::new(KUBECONFIG).parent() {
         fs::create_dir_all(directory)?;
     }
@@ -274,6 +270,18 @@ fn identify(server: &Server) -> Result<(), Ending> {
     };
     children::configure(layout, &server.version, &server.name, server.address, true, &identity)?;
     fs::write(layout.api_servers(), format!("127.0.0.1:{API_PORT}\n"))?;
+    Ok(())
+}
+
+/// The token is on the disk once the datastore has shown that it is the right one.
+pub fn keep_token(server: &Server) -> Result<(), Ending> {
+    let layout = &server.layout;
+    let authority =
+        Authority::read(&layout.tls())?.ok_or_else(|| Ending::Error("the authority was not written".to_owned()))?;
+    let token = server.token.full(authority.server_certificate());
+    for path in [layout.token(), layout.server().join("node-token"), layout.server().join("agent-token")] {
+        write_secret(&path, &format!("{token}\n"))?;
+    }
     Ok(())
 }
 

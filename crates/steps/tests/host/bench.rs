@@ -226,9 +226,17 @@ impl Bench {
         writeln!(list, "{} {parent} {group}", process.0.id()).unwrap();
     }
 
-    /// A process of some container.
+    /// A process of some container, which ignores SIGTERM.
     pub fn container(&self, parent: u32, group: &str) -> Shim {
-        let process = Shim(Command::new("sleep").arg("300").process_group(0).spawn().unwrap());
+        let mut command = Command::new("sh");
+        let mut child = command
+            .args(["-c", "trap '' TERM; echo; exec sleep 300"])
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+        let process = Shim(child);
         self.in_group(&process, parent, group);
         process
     }
