@@ -28,7 +28,7 @@ impl Outcome {
         command.stdout(said[0].try_clone().unwrap()).stderr(said[1].try_clone().unwrap());
         let mut child = command.spawn().unwrap();
         let code = await_end(&mut child, &shown);
-        let [stdout, stderr] = said.map(|file| read_again(file));
+        let [stdout, stderr] = said.map(read_again);
         Self { code, stdout, stderr, took: started.elapsed() }
     }
 

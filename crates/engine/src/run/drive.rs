@@ -255,7 +255,8 @@ impl Drive {
         let (instances, gates) = (state.failures(), state.open_gates());
         let asking = !gates.is_empty() && self.prompts.is_asking();
         // What does not depend on a failure may go on once a person has answered.
-        if !instances.is_empty() && !(asking && state.goes_on_after_failures()) {
+        let waits_for_an_answer = asking && state.goes_on_after_failures();
+        if !waits_for_an_answer && !instances.is_empty() {
             return Some(Outcome::Failed { instances });
         }
         if asking {

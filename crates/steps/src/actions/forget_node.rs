@@ -47,13 +47,13 @@ impl Goal for ForgetNode {
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
         let (host, server) = (host_of(context)?, restored(world, &self.server)?);
-        world.check_claim(context).await?;
         let running = what_runs(&world.survey(context).await?);
         if !running.is_empty() {
             let what = format!("cannot forget {host} while its node runs: a living member would leave etcd");
             return Err(Failure::permanent(what).observed(running.join("; ")));
         }
         let objects = world.objects().of_server(&server);
+        let changes = world.changes(context).through(&objects);
         if let Some(member) = member(world, &server, host).await? {
             keeps_quorum(world, &server, &member).await?;
             let node: Option<Node> = objects.get(&Node::path(host.as_str())).await?;
@@ -64,12 +64,12 @@ impl Goal for ForgetNode {
             };
             // The supervisor's own controller removes the member of a Node that is deleted, by the name and address that
             // the Node is annotated with (K3S pkg/etcd/member_controller.go): no certificate of etcd leaves the server.
-            objects.delete(&Node::path(host.as_str()), &node.metadata).await?;
+            changes.delete(&Node::path(host.as_str()), &node.metadata).await?;
         }
         // A machine that was made anew has another password: `Node password rejected` (R2#7372). One that is the same
         // brings its own, and the secret is written again.
         if let Some(found) = objects.get::<AnyKind>(&password(host)).await? {
-            objects.delete(&password(host), &found.metadata).await?;
+            changes.delete(&password(host), &found.metadata).await?;
         }
         Ok(noted(format!("{host} may join anew")))
     }

@@ -119,23 +119,10 @@ fn values(sheet: &mut Sheet, envelope: &Envelope, order: &Order) {
     let paths = &envelope.paths;
     match &order.change {
         Change::FetchRelease { version, from, arch } => release_values(sheet, paths, version, from, arch),
-        Change::StageSnapshot { file, sha256, to } => {
-            sheet.set("file", file).set("sha256", sha256).set("to", to);
-        }
-        Change::SaveSnapshot { name } => {
-            sheet.set("snapshot_name", name).set("save_seconds", &SAVE_SECONDS.to_string());
-        }
-        Change::UploadSnapshot { file, sha256, request: _ } => {
-            sheet.set("file", file).set("sha256", sha256).set("transfer_seconds", &TRANSFER_SECONDS.to_string());
-        }
-        Change::FetchSnapshot { to, size, sha256, request: _ } => {
-            sheet
-                .set("to", to)
-                .set("size", &size.to_string())
-                .set("sha256", sha256)
-                .set("kept_max", &KEPT_SNAPSHOTS.to_string())
-                .set("transfer_seconds", &TRANSFER_SECONDS.to_string());
-        }
+        Change::StageSnapshot { .. }
+        | Change::SaveSnapshot { .. }
+        | Change::UploadSnapshot { .. }
+        | Change::FetchSnapshot { .. } => snapshot_values(sheet, &order.change),
         Change::InstallVersion { version, keep_replaced } => {
             sheet
                 .set("version", version)
@@ -190,6 +177,29 @@ fn values(sheet: &mut Sheet, envelope: &Envelope, order: &Order) {
             sheet.set("script", script);
         }
         Change::ReleaseHold | Change::StartUnit | Change::RestartUnit | Change::CleanUp => {}
+    }
+}
+
+fn snapshot_values(sheet: &mut Sheet, change: &Change) {
+    match change {
+        Change::StageSnapshot { file, sha256, to } => {
+            sheet.set("file", file).set("sha256", sha256).set("to", to);
+        }
+        Change::SaveSnapshot { name } => {
+            sheet.set("snapshot_name", name).set("save_seconds", &SAVE_SECONDS.to_string());
+        }
+        Change::UploadSnapshot { file, sha256, request: _ } => {
+            sheet.set("file", file).set("sha256", sha256).set("transfer_seconds", &TRANSFER_SECONDS.to_string());
+        }
+        Change::FetchSnapshot { to, size, sha256, request: _ } => {
+            sheet
+                .set("to", to)
+                .set("size", &size.to_string())
+                .set("sha256", sha256)
+                .set("kept_max", &KEPT_SNAPSHOTS.to_string())
+                .set("transfer_seconds", &TRANSFER_SECONDS.to_string());
+        }
+        _ => {}
     }
 }
 

@@ -33,18 +33,7 @@ pub(super) fn script(envelope: &Envelope, look: &Look) -> String {
                 .add("\nreceipt_answer\n");
         }
         Look::Files { paths } => files(&mut sheet, paths),
-        Look::Snapshots { prefix } => {
-            let kept = envelope.paths.kept_snapshots();
-            sheet
-                .set("prefix", prefix)
-                .set("kept", &kept)
-                .set("kept_json", &json(&kept))
-                .add(include_str!("sh/list.sh"))
-                .set("snapshots_json", &json(&envelope.paths.snapshots()))
-                .set("hash_seconds", &HASH_SECONDS.to_string())
-                .add(include_str!("sh/files.sh"))
-                .add(include_str!("sh/look_snapshots.sh"));
-        }
+        Look::Snapshots { prefix } => snapshots(&mut sheet, &envelope.paths, prefix),
         Look::Points => {
             sheet.add(include_str!("sh/look_points.sh"));
         }
@@ -72,13 +61,7 @@ pub(super) fn script(envelope: &Envelope, look: &Look) -> String {
                 .add(include_str!("sh/release.sh"))
                 .add(include_str!("sh/look_release.sh"));
         }
-        Look::Log { unit, lines } => {
-            sheet
-                .set("log_unit", unit)
-                .set("lines", &lines.min(&LOG_LINES_MAX).to_string())
-                .set("text_bytes", &TEXT_BYTES.to_string())
-                .add(include_str!("sh/look_log.sh"));
-        }
+        Look::Log { unit, lines } => log(&mut sheet, unit, *lines),
         Look::Kubeconfig => {
             sheet.set("text_bytes", &TEXT_BYTES.to_string()).add(include_str!("sh/look_kubeconfig.sh"));
         }
@@ -99,6 +82,27 @@ pub(super) fn ports_hex(paths: &HostPaths) -> String {
     ports.dedup();
     let pairs: Vec<String> = ports.iter().map(|port| format!("{port:04X} {port}")).collect();
     pairs.join(" ")
+}
+
+fn snapshots(sheet: &mut Sheet, paths: &HostPaths, prefix: &str) {
+    let kept = paths.kept_snapshots();
+    sheet
+        .set("prefix", prefix)
+        .set("kept", &kept)
+        .set("kept_json", &json(&kept))
+        .add(include_str!("sh/list.sh"))
+        .set("snapshots_json", &json(&paths.snapshots()))
+        .set("hash_seconds", &HASH_SECONDS.to_string())
+        .add(include_str!("sh/files.sh"))
+        .add(include_str!("sh/look_snapshots.sh"));
+}
+
+fn log(sheet: &mut Sheet, unit: &str, lines: u32) {
+    sheet
+        .set("log_unit", unit)
+        .set("lines", &lines.min(LOG_LINES_MAX).to_string())
+        .set("text_bytes", &TEXT_BYTES.to_string())
+        .add(include_str!("sh/look_log.sh"));
 }
 
 fn survey(sheet: &mut Sheet, paths: &HostPaths) {

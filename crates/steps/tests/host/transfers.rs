@@ -62,7 +62,7 @@ fn serve(mut stream: TcpStream, objects: &Objects) {
         let Some((name, value)) = line.trim_end().split_once(": ") else { break };
         headers.insert(name.to_lowercase(), value.to_owned());
     }
-    if headers.get("expect").is_some() {
+    if headers.contains_key("expect") {
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
     }
     let mut body = vec![0; headers.get("content-length").map_or(0, |length| length.parse().unwrap())];

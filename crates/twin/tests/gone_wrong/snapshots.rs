@@ -13,7 +13,7 @@ fn host(name: &str) -> HostName {
 fn without_local_snapshots(rig: &Rig) {
     for (name, _) in rig.twin.spec().hosts() {
         for path in rig.twin.files(&name).into_iter().filter(|path| path.contains("/snapshots/")) {
-            rig.twin.tamper(Tamper::Remove { host: name.clone(), path }).unwrap();
+            rig.twin.tamper(Tamper::Remove { host: name.clone(), path }).expect("the file is there");
         }
     }
 }
@@ -103,6 +103,6 @@ fn latest_passes_over_a_point_that_was_taken_in_the_middle_of_an_upgrade() {
 
 /// The embedded backup without what refuses a cluster that is not well.
 fn unguarded() -> String {
-    let text = rke2flow_steps::runbooks::find("backup").unwrap().text;
+    let text = rke2flow_steps::runbooks::find("backup").expect("the binary has it").text;
     text.replace("Guard(lost: \"${param.lost}\")", "Guard(checks: [hosts_reachable], lost: \"${param.lost}\")")
 }
