@@ -156,8 +156,11 @@ fn a_reset_is_refused_as_rke2_refuses_it() {
     host.must(&format!("head -c 4096 {file} >{file}.cut")).unwrap();
     let (status, log) = reset(&host, &format!("{file}.cut"), "--etcd-s3=false");
     assert_eq!(status, Some(1), "{log}");
+    let token = || host.must(&format!("cat {DATA}/server/token")).unwrap();
+    let right = token();
     let (status, log) = reset(&host, &file, "--etcd-s3=false --token=another");
     assert!(status == Some(1) && log.contains("encrypted with different token"), "{log}");
+    assert_eq!(token(), right);
     killall(&host);
     let (status, log) = reset(&host, &file, "--etcd-s3=false");
     assert!(status == Some(0) && log.contains("membership has been reset"), "{log}");

@@ -150,3 +150,29 @@ fn spec_of_bound(pod: &RunningPod) -> Spec {
         command: vec!["pause".to_owned()],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_static_pod_that_does_not_run_is_told_as_not_ready() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Kubelet {
+            node: "server-0".to_owned(),
+            address: "10.0.0.10".to_owned(),
+            version: "v1.33.4+rke2r1".to_owned(),
+            server: true,
+            data: dir.path().to_owned(),
+            servers: PathBuf::new(),
+            authority: PathBuf::new(),
+            certificate: PathBuf::new(),
+            key: PathBuf::new(),
+        };
+        let pods = Pods::new(&config);
+        manifest::write(&pods.manifests, "etcd", "etcd:crashed", vec!["etcd".to_owned()], BTreeMap::new()).unwrap();
+        let told = pods.running();
+        let etcd = told.iter().find(|pod| pod.image == "etcd:crashed").unwrap();
+        assert_eq!((etcd.name.as_str(), etcd.is_static, etcd.ready), ("etcd-server-0", true, false));
+    }
+}
