@@ -16,3 +16,4 @@ mod rehearsals;
 mod runs;
 mod scenario;
 mod traces;
+mod variants;

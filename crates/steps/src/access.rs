@@ -67,6 +67,7 @@ async fn connect_by(cluster: Arc<Cluster>, lost: &[HostName], shell: SshShell) -
     let http = Arc::new(HttpClient::new(cluster.health_ca.as_deref())?);
     let paths = HostPaths::of(&cluster);
     let lost = lost.to_vec();
-    let access = Access { cluster, paths, lost, shell: shell.clone(), kube, bucket, http, redactor };
+    let token = cluster.token.as_ref().and_then(|token| secrets.value(token)).cloned();
+    let access = Access { cluster, paths, lost, token, shell: shell.clone(), kube, bucket, http, redactor };
     Ok(Connected { access, shell })
 }

@@ -104,6 +104,9 @@ catalogue! {
     forget_lost::ForgetLost,
     rejoinable::Rejoinable,
     forget_node::ForgetNode,
+    rebuildable::Rebuildable,
+    server_token::ServerToken,
+    enable_unit::EnableUnit,
 }
 
 /// The actions of this product, on one cluster or on none.

@@ -3,10 +3,13 @@
 //! A [`HostCommand`] travels in an [`Envelope`] and is rendered to one POSIX `sh` script whose first line carries the
 //! envelope as a comment. Real hosts run the shell; the twin interprets the typed form.
 
+use std::fmt;
+
 use rke2flow_engine::action::Claim;
 use rke2flow_engine::cluster::{Releases, Role};
 use rke2flow_engine::id::{HostName, InstanceId, RunId, UnitName};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::paths::HostPaths;
 use crate::transfer::Presigned;
@@ -231,6 +234,13 @@ pub enum Change {
         /// The point.
         point: Box<crate::point::RecoveryPoint>,
     },
+    /// Writes the drop-in that sets `token:`, readable by root alone.
+    WriteToken {
+        /// The token: handed to the unit apart from the script, which is kept on disk.
+        token: HandedToken,
+    },
+    /// `systemctl enable` of the node's unit.
+    EnableUnit,
     /// Remembers below [`HostPaths::lost`] that these hosts were declared lost: the cluster goes on without them, and what
     /// they have on disk is of its past.
     MarkLost {
@@ -264,7 +274,46 @@ pub enum NodePart {
     ShippedCharts,
 }
 
+/// The server token on its way to a host. No envelope, log or debug text has it.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HandedToken {
+    #[serde(skip)]
+    token: String,
+}
+
+impl HandedToken {
+    /// This token, without the line end of the file that it comes from.
+    pub fn new(token: &str) -> Self {
+        Self { token: token.trim().to_owned() }
+    }
+
+    /// SHA-256 of the drop-in that sets it.
+    pub fn sha256(&self) -> String {
+        let digest = Sha256::digest(format!("{}\n", self.drop_in()));
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The drop-in's text, without its line end: a JSON text is a YAML text.
+    fn drop_in(&self) -> String {
+        format!("token: {}", serde_json::Value::from(self.token.as_str()))
+    }
+}
+
+impl fmt::Debug for HandedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HandedToken([redacted])")
+    }
+}
+
 impl Change {
+    /// What is handed to its unit apart from the script; empty: nothing.
+    pub fn handed(&self) -> String {
+        match self {
+            Change::WriteToken { token } => token.drop_in(),
+            _ => self.request().map(Presigned::curl_config).unwrap_or_default(),
+        }
+    }
+
     /// The presigned request that it needs: handed to its unit apart from the script, which is kept on disk.
     pub fn request(&self) -> Option<&Presigned> {
         match self {
@@ -330,6 +379,8 @@ impl Change {
             Change::StartUnit => &["start"],
             Change::RestartUnit => &["restart"],
             Change::WritePoint { .. } => &["write-point"],
+            Change::WriteToken { .. } => &["write-token"],
+            Change::EnableUnit => &["enable"],
             Change::MarkLost { .. } => &["mark"],
             Change::ForgetLost { .. } => &["forget"],
             // `guard` refuses on a server whose etcd is aside or was reset and not started. The hold before its drop-in:

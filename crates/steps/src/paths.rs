@@ -110,6 +110,11 @@ impl HostPaths {
         format!("{}/config.yaml.d/zz_rke2flow.yaml", self.config)
     }
 
+    /// The configuration drop-in that sets `token:` on a server that is made anew.
+    pub fn token_drop_in(&self) -> String {
+        format!("{}/config.yaml.d/zz_rke2flow_token.yaml", self.config)
+    }
+
     /// The drop-in that refuses to start the unit while [`HostPaths::hold`] exists.
     pub fn hold_drop_in(&self, role: Role) -> String {
         format!("{}/{}.service.d/zz-rke2flow-hold.conf", self.systemd, self.unit(role))

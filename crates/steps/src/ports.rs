@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use rke2flow_engine::action::{Failure, FailureClass};
 use rke2flow_engine::cluster::Cluster;
 use rke2flow_engine::id::HostName;
+use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::command::Envelope;
@@ -22,6 +23,8 @@ pub struct Access {
     pub paths: HostPaths,
     /// Its hosts that are declared lost: nothing is asked of them, except whether they are really gone.
     pub lost: Vec<HostName>,
+    /// The server token, when the cluster file says where it is.
+    pub token: Option<SecretString>,
     /// Its hosts.
     pub shell: Arc<dyn Shell>,
     /// Its Kubernetes API.

@@ -13,6 +13,7 @@ pub struct Embedded {
 pub const RUNBOOKS: &[Embedded] = &[
     Embedded { name: "upgrade", text: include_str!("../../../runbooks/upgrade.ron") },
     Embedded { name: "rollback", text: include_str!("../../../runbooks/rollback.ron") },
+    Embedded { name: "rebuild", text: include_str!("../../../runbooks/rebuild.ron") },
     Embedded { name: "rejoin", text: include_str!("../../../runbooks/rejoin.ron") },
     Embedded { name: "backup", text: include_str!("../../../runbooks/backup.ron") },
     Embedded { name: "health", text: include_str!("../../../runbooks/health.ron") },

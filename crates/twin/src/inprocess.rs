@@ -7,11 +7,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rke2flow_engine::cluster::{Cluster, Host, Kube, Rehearsal, Releases, S3, Secret, Ssh, Velero};
 use rke2flow_engine::id::HostName;
-use rke2flow_steps::command::{ENVELOPE_MARK, Envelope};
+use rke2flow_steps::command::{Change, ENVELOPE_MARK, Envelope, HostCommand};
 use rke2flow_steps::paths::HostPaths;
 use rke2flow_steps::ports::{
     Access, AccessError, Bucket, Http, KubeApi, KubeRequest, KubeResponse, KubeVerb, ObjectInfo, Output, Shell,
 };
+use rke2flow_steps::render::script;
 use rke2flow_steps::transfer::{Grant, Presigned};
 use serde_json::Value;
 
@@ -72,7 +73,7 @@ pub fn access_without(twin: &Twin, cluster: Arc<Cluster>, hook: Hook, lost: &[Ho
     let bucket = cluster.s3.is_some().then(|| port.clone() as Arc<dyn Bucket>);
     let paths = HostPaths::of(&cluster);
     let redactor = Default::default();
-    Access { cluster, paths, lost, shell: port.clone(), kube: port.clone(), bucket, http: port, redactor }
+    Access { cluster, paths, lost, token: None, shell: port.clone(), kube: port.clone(), bucket, http: port, redactor }
 }
 
 /// The inventory of a twin of this kind.
@@ -154,7 +155,11 @@ impl Shell for Port {
             return Err(unreachable(host, "no route to host"));
         }
         let json = serde_json::to_string(envelope).expect("an envelope is plain data");
-        let script = format!("{ENVELOPE_MARK}{json}\n");
+        // Beside the envelope only a token, which is in no envelope: nobody here runs the rest.
+        let script = match &envelope.command {
+            HostCommand::Change(order) if matches!(order.change, Change::WriteToken { .. }) => script(envelope),
+            _ => format!("{ENVELOPE_MARK}{json}\n"),
+        };
         let what = format!("{host}: {}", crate::host::describe(&envelope.command));
         let changes = crate::host::can_change(&envelope.command);
         self.around(&what, changes, || self.twin.shell_now(host, "root", &script)).await

@@ -25,6 +25,8 @@ pub enum Tamper {
     StartUnit(HostName),
     /// The host loses its power for good.
     PowerOff(HostName),
+    /// Another machine takes the host's place: its disk is empty but for the node's configuration.
+    Replace(HostName),
     /// The host has power again: what is enabled starts.
     PowerOn(HostName),
     /// Another version's binary is on the disk; nothing is restarted.
@@ -129,6 +131,7 @@ impl World {
             Tamper::KillNode(host) => self.on_host(host, |world, host| world.kill_all(host, Cause::Fault)),
             Tamper::StartUnit(host) => self.on_host(host, World::start_unit),
             Tamper::PowerOff(host) => self.on_host(host, |world, host| world.power_off(host, None)),
+            Tamper::Replace(host) => self.on_host(host, World::another_machine),
             Tamper::PowerOn(host) => self.on_host(host, World::boot),
             Tamper::Install { host, version } => {
                 self.on_host(host, |world, host| world.host_mut(host).installed = version)

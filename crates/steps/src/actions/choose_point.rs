@@ -11,6 +11,7 @@ use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
 use rke2flow_engine::id::HostName;
 use rke2flow_engine::value::Facts;
 use rke2flow_engine::value::{FactSpec, Param, ValueType};
+use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 
 use self::candidates::Candidates;
@@ -20,6 +21,7 @@ use crate::actions::save_snapshot::base_name;
 use crate::actions::{Goal, World, info, known, restored};
 use crate::kinds::Node;
 use crate::point::RecoveryPoint;
+use crate::token::token_hash;
 
 /// Goal: one recovery point or snapshot is chosen, sound, and it is known what goes with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -186,7 +188,7 @@ async fn wrong_token(
 ) -> Result<Option<String>, Failure> {
     let whole = world.hosts().survey(server).await?.token_sha256;
     if whole.is_empty() {
-        return Ok(Some(format!("{server} has no token on disk")));
+        return Ok(wrong_given_token(world, source, server));
     }
     let hash = world.hosts().identity(server).await?.token_hash;
     if !source.token_hash.is_empty() && !hash.is_empty() {
@@ -195,6 +197,14 @@ async fn wrong_token(
     }
     let differs = !token_sha256.is_empty() && whole != token_sha256;
     Ok(differs.then(|| format!("{server} has another one (SHA-256 {whole})")))
+}
+
+/// A machine that is made anew has no token yet: the cluster file's is what it will have.
+fn wrong_given_token(world: &World, source: &Source, server: &HostName) -> Option<String> {
+    let Some(token) = &world.access().token else { return Some(format!("{server} has no token on disk")) };
+    let hash = token_hash(token.expose_secret()).unwrap_or_default();
+    let differs = !source.token_hash.is_empty() && source.token_hash != hash;
+    differs.then(|| format!("the cluster file's `token` is another one (hash {hash}, not {})", source.token_hash))
 }
 
 fn another_token(found: String) -> Probe {

@@ -79,6 +79,7 @@ fn hosts(
         cluster: Arc::new(cluster),
         paths,
         lost: Vec::new(),
+        token: None,
         shell: shell.clone(),
         kube: Arc::new(Nobody),
         bucket: None,

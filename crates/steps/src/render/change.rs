@@ -8,7 +8,6 @@ use crate::paths::HostPaths;
 use crate::render::claim::expect;
 use crate::render::look::ports_hex;
 use crate::render::sheet::Sheet;
-use crate::transfer::Presigned;
 
 /// Bytes that are kept of what a change printed: its end.
 const OUTPUT_BYTES: u32 = 64 * 1024;
@@ -42,9 +41,7 @@ pub(super) fn script(envelope: &Envelope, order: &Order) -> String {
     names(&mut sheet, &envelope.paths, order);
     // Only in this script, which is never on a disk.
     let request = order.change.request();
-    sheet
-        .set("handed_text", &request.map(Presigned::curl_config).unwrap_or_default())
-        .set("handed_ca", request.map_or("", |request| &request.ca));
+    sheet.set("handed_text", &order.change.handed()).set("handed_ca", request.map_or("", |request| &request.ca));
     expect(&mut sheet, &order.claim)
         .add(include_str!("sh/claim.sh"))
         .add(include_str!("sh/receipt.sh"))
@@ -107,6 +104,8 @@ fn body(change: &Change) -> Vec<&'static str> {
         Change::StartUnit => vec![guard, include_str!("sh/change/start_unit.sh")],
         Change::RestartUnit => vec![guard, include_str!("sh/change/restart_unit.sh")],
         Change::WritePoint { .. } => vec![include_str!("sh/change/write_point.sh")],
+        Change::WriteToken { .. } => vec![include_str!("sh/change/write_token.sh")],
+        Change::EnableUnit => vec![include_str!("sh/change/enable_unit.sh")],
         Change::MarkLost { .. } => vec![include_str!("sh/change/mark_lost.sh")],
         Change::ForgetLost { .. } => vec![include_str!("sh/change/forget_lost.sh")],
         Change::CleanUp => vec![include_str!("sh/change/clean_up.sh")],
@@ -176,6 +175,7 @@ fn values(sheet: &mut Sheet, envelope: &Envelope, order: &Order) {
         Change::Script { script } => {
             sheet.set("script", script);
         }
+        Change::WriteToken { token: _ } | Change::EnableUnit => {}
         Change::ReleaseHold | Change::StartUnit | Change::RestartUnit | Change::CleanUp => {}
     }
 }

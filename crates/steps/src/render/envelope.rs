@@ -31,6 +31,12 @@ pub fn parse_envelope(script: &str) -> Result<Envelope, EnvelopeError> {
     Ok(serde_json::from_value(value)?)
 }
 
+/// What a script hands to its unit apart from it; empty: nothing. For who interprets scripts instead of running them.
+pub fn handed_text(script: &str) -> String {
+    let line = script.lines().find_map(|line| line.strip_prefix("handed_text="));
+    line.and_then(shlex::split).and_then(|words| words.into_iter().next()).unwrap_or_default()
+}
+
 /// The first line of a script, without its end.
 pub(super) fn first_line(envelope: &Envelope) -> String {
     let json = serde_json::to_string(envelope).expect("an envelope has text keys only and cannot fail to be JSON");

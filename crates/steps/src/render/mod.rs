@@ -16,7 +16,7 @@ use rke2flow_engine::cluster::Role;
 use crate::command::{Envelope, HostCommand};
 
 pub use answer::{AnswerError, answer, decode_text, encode_text};
-pub use envelope::{EnvelopeError, parse_envelope};
+pub use envelope::{EnvelopeError, handed_text, parse_envelope};
 
 /// The script that does what the envelope says, for `sh -s` as root. Its first line carries the envelope.
 ///

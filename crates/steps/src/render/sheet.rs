@@ -73,6 +73,7 @@ impl Sheet {
             .set("claim_file", &paths.claim())
             .set("drop_in", &paths.hold_drop_in(envelope.role))
             .set("override", &paths.server_override())
+            .set("token_drop_in", &paths.token_drop_in())
             .set("reset_flag", &paths.reset_flag())
             .set("reset_record", &paths.reset_record())
             .set("snapshots", &paths.snapshots())

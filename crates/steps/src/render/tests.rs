@@ -5,7 +5,9 @@ use rke2flow_engine::cluster::{Releases, Role};
 use rke2flow_engine::id::{HostName, InstanceId, RunId, StepId, Target, UnitName};
 
 use super::{parse_envelope, script};
-use crate::command::{Change, ClaimCommand, ENVELOPE_VERSION, Envelope, HostCommand, Look, NodePart, Order};
+use crate::command::{
+    Change, ClaimCommand, ENVELOPE_VERSION, Envelope, HandedToken, HostCommand, Look, NodePart, Order,
+};
 use crate::paths::HostPaths;
 use crate::transfer::Presigned;
 
@@ -65,6 +67,9 @@ fn every_change() -> Vec<Change> {
         Change::StartUnit,
         Change::RestartUnit,
         Change::WritePoint { point: Box::new(serde_json::from_value(point).unwrap()) },
+        // What it hands over is in no envelope.
+        Change::WriteToken { token: HandedToken::default() },
+        Change::EnableUnit,
         Change::MarkLost { hosts: vec![HostName::new("server-2").unwrap()] },
         Change::ForgetLost { hosts: Vec::new() },
         Change::CleanUp,

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use rke2flow_steps::answer::ReceiptAnswer;
-use rke2flow_steps::command::{Change, KEPT_SNAPSHOTS};
+use rke2flow_steps::command::{Change, HandedToken, KEPT_SNAPSHOTS};
 use rke2flow_steps::transfer::Presigned;
 
 use super::bench::{Bench, claim, etcd_snapshot, order, sha256};
@@ -212,4 +212,29 @@ fn only_the_newest_copies_are_kept() {
     let mut left: Vec<String> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     left.sort();
     assert_eq!(left, ["old-4", "old-5", "old-6", "old-7", "snap"]);
+}
+
+#[test]
+fn the_server_token_is_in_its_drop_in_alone_and_goes_with_the_clean_up() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let host = Bench::new();
+    let token = HandedToken::new("K10ca::server:5ec4e7'\"$(id)\\\n");
+    let drop_in = host.paths.token_drop_in();
+    host.apply(&Change::WriteToken { token: token.clone() }, 1);
+    assert_eq!(host.read(&drop_in), "token: \"K10ca::server:5ec4e7'\\\"$(id)\\\\\"\n");
+    assert_eq!(sha256(host.read(&drop_in).as_bytes()), token.sha256());
+    assert_eq!(std::fs::metadata(&drop_in).unwrap().permissions().mode() & 0o777, 0o600);
+    // Again, by the next attempt: the same.
+    host.apply(&Change::WriteToken { token: token.clone() }, 2);
+    assert_eq!(sha256(host.read(&drop_in).as_bytes()), token.sha256());
+    host.apply(&Change::CleanUp, 3);
+    assert!(!host.exists(&drop_in));
+    assert_out_of_sight(&host);
+}
+
+#[test]
+fn a_unit_is_enabled() {
+    let host = Bench::new();
+    host.apply(&Change::EnableUnit, 1);
+    assert!(host.log().iter().any(|line| line == "systemctl enable rke2-server.service"), "{:?}", host.log());
 }

@@ -61,7 +61,7 @@ impl World {
             epoch: self.epoch(self.now),
             arch: "amd64".to_owned(),
             installed: host.installed.clone(),
-            unit: service.state.as_str().to_owned(),
+            unit: if host.installed.is_empty() { String::new() } else { service.state.as_str().to_owned() },
             unit_active_since: if active { self.epoch(service.active_since) } else { 0 },
             unit_begun_since: match service.state {
                 crate::host::service::UnitState::Inactive => 0,

@@ -42,6 +42,8 @@ pub struct Host {
     pub powered: bool,
     /// It was powered off for good: what it starts with when a person brings it back is that person's doing.
     pub away: bool,
+    /// What was handed to units apart from their scripts.
+    pub handed: BTreeMap<String, String>,
     /// How often it was booted.
     pub boots: u32,
     /// The version of the binary on disk; not necessarily the running one.

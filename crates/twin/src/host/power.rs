@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rke2flow_engine::id::HostName;
 
+use crate::host::Disk;
 use crate::host::order::Progress;
 use crate::world::World;
 use crate::world::durations as take;
@@ -34,6 +35,26 @@ impl World {
         if let Some(seconds) = back_after_seconds {
             self.after(Duration::from_secs(seconds) + take::BOOT, Event::Boot(name.clone()));
         }
+    }
+
+    /// A new machine of the same name, address and configuration: nothing is installed, nothing is on its disk.
+    /// Its node password is another one.
+    pub(crate) fn another_machine(&mut self, name: &HostName) {
+        self.reset_destroyed(name);
+        self.kill_all(name, Cause::Fault);
+        let host = self.host_mut(name);
+        let configured_server = std::mem::take(&mut host.disk.configured_server);
+        let node_password = format!("{}-anew", host.disk.node_password);
+        host.disk = Disk { configured_server, node_password, ..Disk::default() };
+        host.powered = true;
+        host.away = false;
+        host.boots += 1;
+        host.installed.clear();
+        host.service.enabled = false;
+        host.claim = None;
+        host.handed.clear();
+        host.orders.clear();
+        host.logs.clear();
     }
 
     /// The host has power again.

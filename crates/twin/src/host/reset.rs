@@ -168,6 +168,16 @@ impl World {
             return fatal("cannot perform cluster-reset while server URL is set - remove server from configuration");
         }
         let installed = host.installed.clone();
+        match self.effective_token(name) {
+            None => {
+                return fatal("server/token does not exist, please pass --token to complete the restoration");
+            }
+            Some(token) if token != self.spec.token => {
+                return fatal("bootstrap data already found and encrypted with different token");
+            }
+            Some(_) => {}
+        }
+        let host = self.host_mut(name);
         let Some(file) = host.disk.files.get(snapshot).cloned() else {
             return fatal(&format!("etcd: snapshot path does not exist: {snapshot}"));
         };
@@ -213,6 +223,14 @@ impl World {
         Ok("level=error msg=\"Shutdown request received: Managed etcd cluster membership has been reset, restart without \
             --cluster-reset flag now\"\ncluster-reset ended with status 0"
             .to_owned())
+    }
+
+    /// The token that a server goes by: its configuration's, then the one on its disk (rke2#2410).
+    pub(crate) fn effective_token(&self, name: &HostName) -> Option<String> {
+        let disk = &self.host(name).disk;
+        let drop_in = disk.files.get(&self.paths.token_drop_in()).map(|file| String::from_utf8_lossy(&file.bytes));
+        let configured = drop_in.and_then(|text| serde_json::from_str(text.trim().strip_prefix("token: ")?).ok());
+        configured.or_else(|| Some(disk.token.clone()).filter(|token| !token.is_empty()))
     }
 
     /// A reset that is cut leaves its flag and a directory that nobody can open.

@@ -206,6 +206,9 @@ impl World {
     fn join(&mut self, name: &HostName, server: &str) -> Option<(Duration, StartStep)> {
         let again = Some((take::START_POLL, StartStep::Begin));
         let Some(plane) = self.behind(server) else { return again };
+        if self.effective_token(name).as_deref() != Some(self.spec.token.as_str()) {
+            return self.fatal(name, "failed to validate token: not authorized");
+        }
         if self.planes[plane].members.iter().any(|member| member.host == *name) {
             return self.fatal(name, "etcd cluster join failed: duplicate node name found, please use a unique name");
         }
@@ -297,7 +300,9 @@ impl World {
             return Some((take::START_POLL, StartStep::Api));
         }
         let certificates = self.planes[plane].store.certificates;
+        let token = self.spec.token.clone();
         let host = self.host_mut(name);
+        host.disk.token = token;
         let already = host.serves_api();
         host.supervises = true;
         host.disk.tls = Some(certificates);

@@ -3,7 +3,7 @@
 use rke2flow_engine::id::HostName;
 use rke2flow_steps::command::{Change, ClaimCommand, HostCommand, Look};
 use rke2flow_steps::ports::Output;
-use rke2flow_steps::render::parse_envelope;
+use rke2flow_steps::render::{handed_text, parse_envelope};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -44,7 +44,13 @@ impl World {
         match &envelope.command {
             HostCommand::Look(look) => self.look(name, look),
             HostCommand::Claim(command) => json(&self.claim(name, command)),
-            HostCommand::Change(order) => json(&self.order(name, order)),
+            HostCommand::Change(order) => {
+                let handed = handed_text(script);
+                if !handed.is_empty() {
+                    self.host_mut(name).handed.insert(order.unit.to_string(), handed);
+                }
+                json(&self.order(name, order))
+            }
         }
     }
 

@@ -52,6 +52,18 @@ impl World {
                 self.write_file(name, path, bytes);
                 DONE
             }
+            Change::WriteToken { .. } => {
+                let unit = order.unit.to_string();
+                let Some(text) = self.host_mut(name).handed.remove(&unit) else {
+                    return Err("the token for this attempt is not at hand any more".to_owned());
+                };
+                self.write_file(name, self.paths.token_drop_in(), format!("{text}\n").into_bytes());
+                DONE
+            }
+            Change::EnableUnit => {
+                self.host_mut(name).service.enabled = true;
+                DONE
+            }
             Change::MarkLost { hosts } => {
                 let (run, since) = (order.run.to_string(), self.epoch(self.now));
                 let marks = &mut self.host_mut(name).disk.lost;
@@ -152,13 +164,17 @@ impl World {
         if stage == "guard" {
             return self.may_release(name, order);
         }
+        let token_drop_in = self.paths.token_drop_in();
         let disk = &mut self.host_mut(name).disk;
         match (&order.change, stage) {
             (Change::Hold, "write-hold") => disk.hold = true,
             (Change::Hold, "write-drop-in") => disk.hold_drop_in = true,
             (_, "remove-hold") => disk.hold = false,
             (_, "remove-drop-in") => disk.hold_drop_in = false,
-            (_, "remove-override") => disk.server_override = None,
+            (_, "remove-override") => {
+                disk.server_override = None;
+                disk.files.remove(&token_drop_in);
+            }
             _ => {}
         }
         DONE
@@ -337,6 +353,9 @@ impl World {
 
     fn guarded_start(&mut self, name: &HostName, order: &Order, how: Started) -> StageResult {
         let host = self.host(name);
+        if host.installed.is_empty() {
+            return Err(format!("Unit {}.service not found", self.paths.unit(host.role)));
+        }
         if host.disk.hold && host.disk.hold_drop_in {
             return Err("the hold is still on: systemd would skip the start without a word".to_owned());
         }

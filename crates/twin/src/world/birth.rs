@@ -1,5 +1,6 @@
 //! The beginning: a healthy cluster that has been running for a while.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rke2flow_engine::cluster::Role;
@@ -69,6 +70,7 @@ impl World {
             address: self.spec.address(index).to_string(),
             powered: true,
             away: false,
+            handed: BTreeMap::new(),
             boots: 1,
             installed: version.clone(),
             service: Service {

@@ -37,6 +37,8 @@ pub struct Rig {
     pub cluster: Arc<Cluster>,
     /// Hosts that the next run is told to be lost.
     pub lost: Vec<HostName>,
+    /// The server token, where the cluster file says where it is.
+    pub token: Option<String>,
     clock: Clock,
     runs: u32,
     last: Option<Begun>,
@@ -77,7 +79,7 @@ impl Rig {
         let clock = Clock::real();
         let twin = Twin::new(spec, clock.clone());
         let cluster = Arc::new(twin.cluster());
-        Self { twin, cluster, lost: Vec::new(), clock, runs: 0, last: None }
+        Self { twin, cluster, lost: Vec::new(), token: None, clock, runs: 0, last: None }
     }
 
     /// A twin that has just been upgraded, and written to.
@@ -110,7 +112,8 @@ impl Rig {
         Run::begin(Box::new(MemoryJournal::open(disk.clone())), new, &self.clock).expect("a journal in memory");
         // As the command line does it: a lost init server has been replaced, for actions too.
         let cluster = Arc::new(Cluster { init, ..(*self.cluster).clone() });
-        let access = inprocess::access_without(&self.twin, cluster, Arc::new(|_| Fate::Go), &self.lost);
+        let mut access = inprocess::access_without(&self.twin, cluster, Arc::new(|_| Fate::Go), &self.lost);
+        access.token = self.token.clone().map(Into::into);
         let watched = Arc::new(Watched::new(StepsCatalogue::new(access.clone())));
         self.last = Some(Begun { disk, watched, access });
         self.resume().await

@@ -1,11 +1,14 @@
 //! Other clusters than the healthy one of three: a single server, another init server, hosts that are gone, and their
-//! way back.
+//! way back; new machines.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use rke2flow_engine::action::FailureClass;
+use rke2flow_engine::action::{Failure, FailureClass};
+use rke2flow_engine::cluster::Cluster;
 use rke2flow_engine::id::HostName;
 use rke2flow_steps::command::NodePart;
+use rke2flow_twin::kube::store::Key;
 use rke2flow_twin::{Tamper, TwinSpec, ViolationKind};
 use serde_json::Value;
 
@@ -198,5 +201,149 @@ fn a_lost_agent_comes_back_by_rejoin() {
         let ended = rig.run("rejoin", &["host=agent-1"]).await;
         went_well(&rig, &ended);
         assert_eq!(node_version(&rig, "agent-1"), OLD);
+    });
+}
+
+#[test]
+fn another_server_is_restored_when_the_cluster_file_or_the_command_names_it() {
+    paused(async {
+        let mut rig = Rig::upgraded(TwinSpec::default()).await;
+        let init = Some(host("server-1"));
+        rig.cluster = Arc::new(Cluster { init, ..(*rig.cluster).clone() });
+        let ended = rig.run("rollback", &[]).await;
+        went_well(&rig, &ended);
+        assert_eq!(reset_on(&rig), ["server-1"]);
+    });
+}
+
+#[test]
+fn without_the_first_server_the_next_one_is_restored() {
+    paused(async {
+        let mut rig = without(3, 2, &["server-0"]).await;
+        let ended = rig.run("rollback", &[]).await;
+        went_well(&rig, &ended);
+        assert_eq!((reset_on(&rig), marked(&rig)), (vec!["server-1".to_owned()], vec!["server-0".to_owned()]));
+    });
+}
+
+#[test]
+fn one_server_that_is_left_of_three_is_restored_and_both_others_rejoin() {
+    paused(async {
+        let mut rig = without(3, 1, &["server-0", "server-2"]).await;
+        let ended = rig.run("rollback", &[]).await;
+        went_well(&rig, &ended);
+        assert_eq!(reset_on(&rig), ["server-1"]);
+        // One after the other: both at once would be the majority of the control plane that is no more.
+        for (name, still_lost) in [("server-0", vec!["server-2"]), ("server-2", vec![])] {
+            rig.twin.tamper(Tamper::PowerOn(host(name))).expect("a host");
+            rig.lost = hosts(&still_lost);
+            rig.sleep(30).await;
+            let ended = rig.run("rejoin", &[&format!("host={name}")]).await;
+            went_well(&rig, &ended);
+            assert_eq!(marked(&rig), still_lost);
+        }
+    });
+}
+
+/// The servers on which a cluster-reset was begun.
+fn reset_on(rig: &Rig) -> Vec<String> {
+    let begun = rig.twin.log().into_iter().filter(|entry| entry.what == "change ClusterReset");
+    begun.filter_map(|entry| entry.host.map(|host| host.to_string())).collect()
+}
+
+/// An upgraded cluster whose servers, and these agents, are new machines now.
+async fn made_anew(spec: TwinSpec, agents: &[&str]) -> Rig {
+    let mut rig = Rig::upgraded(spec).await;
+    rig.token = Some(rig.twin.spec().token.clone());
+    let servers = rig.cluster.servers().map(|server| server.name.clone());
+    for name in servers.chain(hosts(agents)).collect::<Vec<_>>() {
+        rig.twin.tamper(Tamper::Replace(name)).expect("a host");
+    }
+    rig.sleep(60).await;
+    rig
+}
+
+/// What a refused rebuild says; nothing may have been ordered.
+async fn refusal(rig: &mut Rig, set: &[&str]) -> Failure {
+    let ordered = |rig: &Rig| rig.twin.log().iter().filter(|entry| entry.what.starts_with("change ")).count();
+    let before = ordered(rig);
+    let ended = rig.run("rebuild", set).await;
+    let failed = ended.failures();
+    assert_eq!(failed.len(), 1, "{ended:#?}");
+    assert_ne!(failed[0].1.class, FailureClass::Transient, "{ended:#?}");
+    assert_eq!(ordered(rig), before, "something was changed");
+    failed[0].1.clone()
+}
+
+#[test]
+fn new_machines_become_the_cluster_of_the_recovery_point() {
+    for (servers, agents) in [(3, 2), (1, 0)] {
+        paused(async {
+            let spec = TwinSpec { servers, agents, ..TwinSpec::default() };
+            let new: &[&str] = if agents > 0 { &["agent-1"] } else { &[] };
+            let mut rig = made_anew(spec, new).await;
+            assert!(rig.twin.object(&marker()).is_none(), "nobody serves");
+            let ended = rig.run("rebuild", &[]).await;
+            went_well(&rig, &ended);
+            assert!(rig.twin.object(&marker()).is_some(), "the data is back");
+            for (name, _) in rig.twin.spec().hosts() {
+                assert_eq!(node_version(&rig, name.as_str()), OLD);
+                assert!(rig.twin.survey(&name).unit_enabled, "{name} would not come back from a reboot");
+                let ours = rig.twin.files(&name).into_iter().filter(|path| path.contains("rke2flow_token"));
+                assert_eq!(ours.collect::<Vec<_>>(), Vec::<String>::new(), "on {name}");
+            }
+        });
+    }
+}
+
+/// What the applications wrote before anything happened.
+fn marker() -> Key {
+    Key::new("", "configmaps", "shop", "marker-1")
+}
+
+#[test]
+fn a_rebuild_without_token_or_points_or_bucket_is_refused_and_told_everything_that_is_missing() {
+    paused(async {
+        let mut rig = made_anew(TwinSpec::default(), &[]).await;
+        rig.token = None;
+        for key in rig.twin.bucket().keys("twin-backups", "twin-etcd/.metadata/rke2flow-") {
+            rig.twin.tamper(Tamper::RemoveFromBucket(key)).expect("an object");
+        }
+        let told = refusal(&mut rig, &[]).await.observed;
+        assert!(told.contains("FAIL server token: the cluster file has no `token`"), "{told}");
+        assert!(told.contains("FAIL recovery points in the bucket: there is nothing below"), "{told}");
+        rig.cluster = Arc::new(Cluster { s3: None, ..(*rig.cluster).clone() });
+        let told = refusal(&mut rig, &[]).await.observed;
+        assert!(told.contains("FAIL recovery points in the bucket: the cluster file has no `s3`"), "{told}");
+    });
+}
+
+#[test]
+fn a_rebuild_with_another_token_is_refused_before_anything_is_touched() {
+    paused(async {
+        let mut rig = made_anew(TwinSpec::default(), &[]).await;
+        rig.token = Some("K10twin::server:another".to_owned());
+        let refused = refusal(&mut rig, &[]).await;
+        let told = format!("{refused:?}");
+        assert!(told.contains("the cluster file's `token` is another one"), "{told}");
+        // With the right one the same cluster comes back.
+        rig.token = Some(rig.twin.spec().token.clone());
+        let ended = rig.run("rebuild", &[]).await;
+        went_well(&rig, &ended);
+    });
+}
+
+#[test]
+fn a_rebuild_refuses_servers_that_have_data_or_run_until_they_are_named() {
+    paused(async {
+        let mut rig = made_anew(TwinSpec::default(), &[]).await;
+        let mut living = Rig::upgraded(TwinSpec::default()).await;
+        living.token = Some(living.twin.spec().token.clone());
+        let told = refusal(&mut living, &[]).await.observed;
+        assert!(told.contains("host server-1: no new machine") && told.contains("the unit is active"), "{told}");
+        // One that is not new, and is given up by name.
+        rig.twin.tamper(Tamper::PowerOff(host("server-2"))).expect("a host");
+        let told = refusal(&mut rig, &[]).await.observed;
+        assert!(told.contains("FAIL host server-2"), "{told}");
     });
 }

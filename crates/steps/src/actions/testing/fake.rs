@@ -280,6 +280,8 @@ impl FakeHost {
             }
             // What moves between the host and the bucket is seen by the state.
             Change::UploadSnapshot { .. } | Change::FetchSnapshot { .. } => {}
+            Change::WriteToken { .. } => panic!("no test has a token"),
+            Change::EnableUnit => survey.unit_enabled = true,
             Change::MarkLost { hosts } => {
                 for host in hosts.iter().map(ToString::to_string) {
                     survey.lost.retain(|mark| mark.host != host);

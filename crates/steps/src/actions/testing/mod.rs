@@ -68,6 +68,7 @@ impl Scene {
             bucket: cluster.s3.is_some().then(|| world.clone() as Arc<dyn Bucket>),
             cluster: Arc::new(cluster),
             lost: Vec::new(),
+            token: None,
             shell: world.clone(),
             kube: world.clone(),
             http: world,

@@ -19,7 +19,7 @@ token_hash() {
 
 config_files() {
 	for file in "$config/config.yaml" "$config"/config.yaml.d/*.yaml "$config"/config.yaml.d/*.yml; do
-		if [ -f "$file" ] && [ "$file" != "$override" ]; then
+		if [ -f "$file" ] && [ "$file" != "$override" ] && [ "$file" != "$token_drop_in" ]; then
 			printf '%s\n' "${file##*/}"
 			cat "$file"
 		fi

@@ -13,7 +13,7 @@ if [ "$role" = server ] && [ -e "$hold" ]; then
 	if [ -e "$reset_flag" ]; then refuse "etcd of this server was reset and never started: the hold stays"; fi
 fi
 #: remove-override
-rm -f "$override"
+rm -f "$override" "$token_drop_in"
 if [ -d "${override%/*}" ]; then flush "${override%/*}"; fi
 #: remove-hold
 rm -f "$hold"

@@ -1,0 +1,3 @@
+
+#: enable
+systemctl enable "$unit.service"
