@@ -55,7 +55,7 @@ fn new_machines_are_rebuilt_with_the_token_that_the_cluster_file_names_and_it_is
 
     let token = TwinSpec::default().token;
     let scenario = scenario.file("token", &token);
-    let scenario = scenario.cluster(|text| text.replacen("format: 1,", "format: 1, token: File(\"token\"),", 1));
+    let scenario = scenario.cluster(|text| text.replacen("token: None,", "token: File(\"token\"),", 1));
     let done = scenario.rke2flow(&["run", "rebuild", "--yes"]).ends_with(0);
     nothing_wrong(&scenario);
     let password = token.rsplit(':').next().unwrap();
