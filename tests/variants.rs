@@ -17,7 +17,7 @@ fn nothing_wrong(scenario: &Scenario) {
 
 #[test]
 fn a_lost_server_is_left_behind_then_refused_by_every_run_and_comes_back_by_rejoin() {
-    let scenario = Scenario::with_twin_of(&["--servers", "3", "--agents", "1", "--speed", "100"]);
+    let scenario = Scenario::with_twin_of(&["--servers", "3", "--agents", "1", "--speed", "50"]);
     scenario.rke2flow(&["run", "backup", "--yes"]).ends_with(0);
 
     // It answers: then it is not lost.
@@ -45,7 +45,7 @@ fn a_lost_server_is_left_behind_then_refused_by_every_run_and_comes_back_by_rejo
 
 #[test]
 fn new_machines_are_rebuilt_with_the_token_that_the_cluster_file_names_and_it_is_seen_nowhere() {
-    let scenario = Scenario::with_twin_of(&["--servers", "1", "--agents", "1", "--speed", "100"]);
+    let scenario = Scenario::with_twin_of(&["--servers", "1", "--agents", "1", "--speed", "50"]);
     scenario.rke2flow(&["run", "backup", "--yes"]).ends_with(0);
     for host in ["server-0", "agent-0"] {
         set(&scenario, json!({"Replace": host}));
