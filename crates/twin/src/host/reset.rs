@@ -168,14 +168,8 @@ impl World {
             return fatal("cannot perform cluster-reset while server URL is set - remove server from configuration");
         }
         let installed = host.installed.clone();
-        match self.effective_token(name) {
-            None => {
-                return fatal("server/token does not exist, please pass --token to complete the restoration");
-            }
-            Some(token) if token != self.spec.token => {
-                return fatal("bootstrap data already found and encrypted with different token");
-            }
-            Some(_) => {}
+        if let Err(why) = self.proves_token(name) {
+            return fatal(why);
         }
         let host = self.host_mut(name);
         let Some(file) = host.disk.files.get(snapshot).cloned() else {
@@ -223,6 +217,16 @@ impl World {
         Ok("level=error msg=\"Shutdown request received: Managed etcd cluster membership has been reset, restart without \
             --cluster-reset flag now\"\ncluster-reset ended with status 0"
             .to_owned())
+    }
+
+    fn proves_token(&self, name: &HostName) -> Result<(), &'static str> {
+        match self.effective_token(name) {
+            None => Err("server/token does not exist, please pass --token to complete the restoration"),
+            Some(token) if token != self.spec.token => {
+                Err("bootstrap data already found and encrypted with different token")
+            }
+            Some(_) => Ok(()),
+        }
     }
 
     /// The token that a server goes by: its configuration's, then the one on its disk (rke2#2410).

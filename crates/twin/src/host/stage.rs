@@ -64,17 +64,7 @@ impl World {
                 self.host_mut(name).service.enabled = true;
                 DONE
             }
-            Change::MarkLost { hosts } => {
-                let (run, since) = (order.run.to_string(), self.epoch(self.now));
-                let marks = &mut self.host_mut(name).disk.lost;
-                for host in hosts.iter().map(ToString::to_string) {
-                    if !marks.iter().any(|mark| mark.host == host && mark.run == run) {
-                        marks.retain(|mark| mark.host != host);
-                        marks.push(LostMark { host, run: run.clone(), since });
-                    }
-                }
-                DONE
-            }
+            Change::MarkLost { hosts } => self.mark_lost(name, order, hosts),
             Change::ForgetLost { hosts } => {
                 let forgotten = |mark: &LostMark| hosts.iter().any(|host| host.as_str() == mark.host);
                 self.host_mut(name).disk.lost.retain(|mark| !forgotten(mark));
@@ -85,6 +75,18 @@ impl World {
                 (code, text) => Err(format!("status {code}: {text}")),
             },
         }
+    }
+
+    fn mark_lost(&mut self, name: &HostName, order: &Order, hosts: &[HostName]) -> StageResult {
+        let (run, since) = (order.run.to_string(), self.epoch(self.now));
+        let marks = &mut self.host_mut(name).disk.lost;
+        for host in hosts.iter().map(ToString::to_string) {
+            if !marks.iter().any(|mark| mark.host == host && mark.run == run) {
+                marks.retain(|mark| mark.host != host);
+                marks.push(LostMark { host, run: run.clone(), since });
+            }
+        }
+        DONE
     }
 
     /// What begins with a stage, before its time has passed.

@@ -255,11 +255,7 @@ impl FakeHost {
             Change::ReleaseHold => survey.hold = false,
             Change::KillNode { .. } => kill(survey),
             Change::JoinAnew { .. } => survey.unit_begun_since = NOW,
-            Change::MoveAside { parts } => {
-                for part in parts {
-                    move_aside(survey, paths, *part, &order.run);
-                }
-            }
+            Change::MoveAside { parts } => parts.iter().for_each(|part| move_aside(survey, paths, *part, &order.run)),
             Change::PointAt { server } => {
                 survey.server_override = crate::answer::server_override(&order.run, server.as_deref());
             }
