@@ -21,7 +21,7 @@ const MATCH_FOUND: &str = "debug2: match found";
 /// Which client configuration is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientConfig {
-    /// This file, then [`SYSTEM`], each when it is there: `~/.ssh/config` as `ssh` does.
+    /// This file, then `/etc/ssh/ssh_config`, each when it is there: `~/.ssh/config` as `ssh` does.
     Person(PathBuf),
     /// This file alone, which must be there: `ssh -F`.
     File(PathBuf),
