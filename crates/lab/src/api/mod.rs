@@ -1,6 +1,6 @@
 //! The Kubernetes API of the stand-in, served from etcd, with its controllers and the kubelet's reports.
 //!
-//! [`etcd`] talks to the member, [`objects`] keeps objects in it, [`handle`], [`look`] and [`stream`] answer requests with
+//! [`etcd`] talks to the member, [`objects`] keeps objects in it, [`handle`], `look` and [`stream`] answer requests with
 //! the twin's own understanding of them, [`server`] is the socket. [`report`] is a client of it.
 
 pub mod authority;
