@@ -347,3 +347,17 @@ fn a_rebuild_refuses_servers_that_have_data_or_run_until_they_are_named() {
         assert!(told.contains("FAIL host server-2"), "{told}");
     });
 }
+
+#[test]
+fn volumes_that_cannot_be_restored_keep_no_server_down() {
+    paused(async {
+        let mut rig = Rig::upgraded(TwinSpec::default()).await;
+        let ended = rig.run("rollback", &["data=shop"]).await;
+        let failed: Vec<String> = ended.failures().into_iter().map(|(instance, _)| instance).collect();
+        assert_eq!(failed, ["data/RestoreVolumes@operator"], "{ended:#?}");
+        let members = &rig.twin.fingerprint()["members"];
+        assert_eq!(*members, serde_json::json!([["server-0", false], ["server-1", false], ["server-2", false]]));
+        // The run is open: what it holds on hosts is taken down when it is closed.
+        assert!(rig.kinds().iter().all(|kind| *kind == ViolationKind::FenceLeftUp), "{:#?}", rig.twin.judge());
+    });
+}
