@@ -219,7 +219,9 @@ impl Work<'_> {
             let begun = self.state.steps[step].begun - self.state.steps[step].done;
             let free = self.plan.steps[step].hosts_at_once.max(1).saturating_sub(begun);
             self.pass_over_void(step);
-            for &lane in self.state.steps[step].ready.iter().filter(|lane| !self.state.is_void(**lane)).take(free) {
+            let held_back = self.state.held_back(step);
+            let may_begin = |lane: &&usize| Some(**lane) != held_back && !self.state.is_void(**lane);
+            for &lane in self.state.steps[step].ready.iter().filter(may_begin).take(free) {
                 if self.free_attempts() == 0 {
                     return;
                 }

@@ -202,6 +202,14 @@ pub fn parse_template(text: &str) -> Result<Vec<Piece>, String> {
     Ok(pieces)
 }
 
+/// The reference that a text is; `None`: it is none, or more than one alone.
+pub fn lone_reference(text: &str) -> Option<Reference> {
+    match parse_template(text).ok()?.as_slice() {
+        [Piece::Reference(reference)] => Some(reference.clone()),
+        _ => None,
+    }
+}
+
 fn parse_reference(path: &str) -> Result<Reference, String> {
     let parts: Vec<&str> = path.split('.').collect();
     match parts.as_slice() {

@@ -91,6 +91,7 @@ pub fn chain(id: &str, steps: usize, hosts: usize) -> NewRun {
         always: None,
         safety: false,
         left_out: None,
+        last: None,
     };
     let phase = PhasePlan { id: PhaseId::new("all").expect("a phase"), clock: PhaseClock::Before, budget: None };
     let plan = Plan {

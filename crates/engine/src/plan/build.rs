@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::Value;
 
 use super::targets::{OPERATOR_POSITION, Selection, first_unmet};
-use super::{HostEntry, NeedPlan, PhasePlan, Plan, StepPlan, params, safety};
+use super::{HostEntry, LastPlan, NeedPlan, PhasePlan, Plan, StepPlan, params, safety};
 use crate::action::{ActionSpec, Catalogue, PlannedAction};
 use crate::cluster::{Cluster, Role};
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -164,6 +164,7 @@ impl<A: ActionSpec> Builder<'_, A> {
             phase: phases.get(step.phase.as_str()).copied().unwrap_or_default(),
             targets: positions.iter().map(|&position| self.selection.target(position)).collect(),
             hosts_at_once: step.hosts_at_once.of(positions.len()),
+            last: step.last.as_ref().and_then(|last| last_plan(last, indices)),
             needs: needs.collect(),
             done_when: step.done_when.iter().map(|placed| self.action(placed)).collect(),
             actions: step.actions.iter().map(|placed| self.action(placed)).collect(),
@@ -206,6 +207,12 @@ impl<A: ActionSpec> Builder<'_, A> {
             self.problems.add(mark_of(self.runbook, placed, "${param."), Diagnostic::error(message));
         }
     }
+}
+
+/// The runbook's own check has said that it is one reference to a fact.
+fn last_plan(last: &str, indices: &HashMap<&str, usize>) -> Option<LastPlan> {
+    let Some(Reference::Fact { step, name }) = value::lone_reference(last) else { return None };
+    Some(LastPlan { step: *indices.get(step.as_str())?, fact: name })
 }
 
 fn named_hosts(names: &[String], cluster: &Cluster, problems: &mut Problems) -> Vec<HostName> {

@@ -122,6 +122,9 @@ pub struct StepPlan {
     pub targets: Vec<Target>,
     /// How many targets may be between their first action and the end of their last.
     pub hosts_at_once: usize,
+    /// Which target begins when all others are done; known when the step starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastPlan>,
     /// What must be done before.
     pub needs: Vec<NeedPlan>,
     /// If all of these hold on a target, its sequence is skipped as done already.
@@ -152,6 +155,15 @@ pub enum Always {
     /// Only when the run is aborted before its irreversible step has begun to change anything: it takes back what the
     /// steps that it needs have begun (decision 094).
     OnAbort,
+}
+
+/// Where the name of the host stands that goes last (decision 120).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastPlan {
+    /// Index into [`Plan::steps`]: a step with one target, done before this one starts.
+    pub step: usize,
+    /// The fact of that step.
+    pub fact: String,
 }
 
 /// An edge between steps, by index into [`Plan::steps`].

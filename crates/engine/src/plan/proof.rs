@@ -141,6 +141,7 @@ mod tests {
             always: None,
             safety: false,
             left_out: None,
+            last: None,
         };
         Placement { plan, selected: positions.clone(), positions }
     }

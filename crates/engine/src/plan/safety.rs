@@ -27,6 +27,7 @@ pub(super) fn check<A: ActionSpec>(
         check_same_host(index, runbook, placements, selection, problems);
         if !placement.positions.is_empty() {
             uses.extend(fact_uses(index, &steps, runbook, placements));
+            uses.extend(last_use(index, runbook, placements, problems));
         }
     }
     check_facts(&uses, &graph, runbook, placements, selection, problems);
@@ -90,6 +91,25 @@ fn fact_uses<A: ActionSpec>(
         }
     }
     uses
+}
+
+/// The fact that names the host that goes last: it has one value for the whole step.
+fn last_use<A>(
+    user: usize,
+    runbook: &Runbook<A>,
+    placements: &[Placement],
+    problems: &mut Problems,
+) -> Option<FactUse> {
+    let last = runbook.steps[user].last.as_ref()?;
+    let source = placements[user].plan.last.as_ref()?.step;
+    let hosts = placements[source].positions.len();
+    if hosts > 1 {
+        let name = &placements[source].plan.id;
+        let message = format!("`{}` has no one value: step `{name}` runs on {hosts} hosts", last.value);
+        problems.add(last.mark, Diagnostic::error(message));
+        return None;
+    }
+    Some(FactUse { source, user, mark: last.mark, reference: value::lone_reference(last)? })
 }
 
 /// `${fact.s.x}` needs `s` on the same host, or on exactly one, and done there when the step starts.

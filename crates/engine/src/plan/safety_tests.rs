@@ -1,7 +1,8 @@
 //! Plans that are refused because of the hosts that there are.
 
-use super::Request;
 use super::testing::{cluster, plan_of, planned, refusal_of, targets};
+use super::{LastPlan, Request};
+use crate::testing::ToyCatalogue;
 
 #[test]
 fn same_host_must_cover_every_host_of_the_step() {
@@ -43,6 +44,24 @@ fn a_fact_must_have_one_value_on_every_host_that_uses_it() {
     6 | (id: "c", phase: "p", on: All, needs: [All("a"), All("b")], do: [Touch(mark: "${fact.a.mark}"), Touch(mark: "${fact.b.mark}")])
       |                                                                                                             ^^^^^^^^^^^^^^^^
     "#);
+}
+
+#[test]
+fn the_host_that_goes_last_is_named_by_a_step_that_runs_once_and_before_all_of_them() {
+    let steps = |on: &str, need: &str| {
+        format!(
+            r#"(id: "a", phase: "p", on: {on}, do: [Touch(mark: "x")]),
+(id: "b", phase: "p", on: Servers, needs: [{need}], last: "${{fact.a.mark}}", do: [Touch(mark: "x")])"#
+        )
+    };
+    let refused = |on: &str, need: &str| refusal_of(&cluster(3, 0), "", &steps(on, need), &Request::default());
+    assert!(refused("Servers", r#"All("a")"#).contains("`${fact.a.mark}` has no one value: step `a` runs on 3 hosts"));
+    let everywhere = r#"SameHost(["a"])"#;
+    assert!(refused("Init", everywhere).contains("is in none of the steps of its `SameHost`"));
+    let plan = plan_of(&cluster(3, 0), &steps("Operator", r#"All("a")"#), &[]);
+    assert_eq!(plan.steps[1].last, Some(LastPlan { step: 0, fact: "mark".to_owned() }));
+    let text = super::text(&plan, &super::Forecast::of(&plan, &ToyCatalogue::default()).unwrap());
+    assert!(text.contains("last the host that ${fact.a.mark} names"), "{text}");
 }
 
 #[test]

@@ -78,6 +78,9 @@ fn write_step(out: &mut String, plan: &Plan, step: &StepPlan) {
     if !needs.is_empty() {
         line(out, format_args!("    after {}", needs.join(", ")));
     }
+    if let Some(last) = &step.last {
+        line(out, format_args!("    last the host that ${{fact.{}.{}}} names", plan.steps[last.step].id, last.fact));
+    }
     if let Some(why) = &step.irreversible {
         line(out, format_args!("    cannot be undone: {why}"));
     }

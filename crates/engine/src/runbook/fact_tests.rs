@@ -128,3 +128,19 @@ fn facts_of_a_step_that_may_be_done_already_must_be_left_by_its_checks_too() {
     "#);
     assert_eq!(said(&steps(r#"Look(mark: "x")"#)), "nothing is wrong");
 }
+
+#[test]
+fn the_host_that_goes_last_is_one_fact_of_a_step_that_is_done_before() {
+    let text = said(
+        r#"(id: "a", phase: "prepare", on: Operator, do: [Touch(mark: "x")]),
+(id: "b", phase: "prepare", on: All, last: "${fact.a.mark}", do: [Touch(mark: "x")]),
+(id: "c", phase: "prepare", on: All, needs: [All("a")], last: "${fact.a.count}", do: [Touch(mark: "x")]),
+(id: "d", phase: "prepare", on: All, needs: [All("a")], last: "host-1", do: [Touch(mark: "x")]),
+(id: "e", phase: "prepare", on: All, needs: [All("a")], last: "${fact.e.mark}", do: [Touch(mark: "x")]),
+(id: "f", phase: "prepare", on: All, needs: [All("a")], last: "${fact.z.mark}", do: [Touch(mark: "x")])"#,
+    );
+    insta::assert_snapshot!(text);
+    let right = r#"(id: "a", phase: "prepare", on: Operator, do: [Touch(mark: "x")]),
+(id: "b", phase: "prepare", on: All, needs: [All("a")], last: "${fact.a.mark}", do: [Touch(mark: "x")])"#;
+    assert_eq!(said(right), "nothing is wrong");
+}

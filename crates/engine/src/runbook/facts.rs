@@ -29,6 +29,7 @@ pub(super) fn check<A: ActionSpec>(
         for (position, placed) in step.actions.iter().enumerate() {
             checker.action(index, &step.actions[..position], placed);
         }
+        checker.last(index, step);
     }
     if let Some(graph) = graph {
         checker.paths(graph);
@@ -63,6 +64,31 @@ impl<A: ActionSpec> Checker<'_, A> {
         }
         if right {
             self.bind(step, earlier, placed, &fields);
+        }
+    }
+
+    /// `last` is one fact of an earlier step: a host's name.
+    fn last(&mut self, index: usize, step: &Step<A>) {
+        let Some(last) = &step.last else { return };
+        let Some(reference @ Reference::Fact { .. }) = value::lone_reference(last) else {
+            let problem = Diagnostic::error(format!("`last` is `{}`, which is not one fact", last.value));
+            let help = "a step before finds out which host goes last: `last: \"${fact.leader.host}\"`";
+            return self.problems.add(last.mark, problem.help(help));
+        };
+        let Reference::Fact { step: source, .. } = &reference else { return };
+        match (self.type_of(index, &[], &reference), self.steps.get(source.as_str())) {
+            (Err(problem), _) => self.problems.add(last.mark, problem),
+            (Ok(ValueType::Text), Some(&source)) if source != index => {
+                self.paths.push((source, index, last.mark, reference));
+            }
+            (Ok(ValueType::Text), _) => {
+                let problem = Diagnostic::error(format!("`{reference}` is not known before `{}` starts", step.id));
+                self.problems.add(last.mark, problem.help("another step has to find it out before"));
+            }
+            (Ok(kind), _) => {
+                let problem = Diagnostic::error(format!("`{reference}` is a {kind:?} and no host's name"));
+                self.problems.add(last.mark, problem);
+            }
         }
     }
 

@@ -139,6 +139,9 @@ pub struct Step<A> {
     /// How many targets may be between their first action and the end of their last.
     #[serde(default)]
     pub hosts_at_once: Marked<HostsAtOnce>,
+    /// The target that begins when all others are done, by a fact that names it (decision 120).
+    #[serde(default)]
+    pub last: Option<Marked<String>>,
     /// All of these must hold, or the step is left out.
     #[serde(default)]
     pub when: Vec<Condition>,

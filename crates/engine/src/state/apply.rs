@@ -109,6 +109,9 @@ impl State {
         if self.lanes[lane].waits > 0 || self.steps[step].waits > 0 {
             return Err(format!("`{instance}` cannot begin: what it needs is not done"));
         }
+        if !self.lanes[lane].begun && self.held_back(step) == Some(lane) {
+            return Err(format!("`{instance}` cannot begin: its host goes last"));
+        }
         self.mark_begun(lane);
         self.lanes[lane].attempt = attempt;
         self.stand(lane, Standing::Attempting(stage));

@@ -129,6 +129,18 @@ impl State {
         steps.flat_map(|(step, _)| step.done_when.iter().chain(&step.actions))
     }
 
+    /// The lane of a step that may not begin yet, because its host goes last and others are not done. Without the fact,
+    /// because the step that leaves it was skipped, none goes last.
+    pub(crate) fn held_back(&self, step: usize) -> Option<usize> {
+        let last = self.plan.steps[step].last.as_ref()?;
+        let mut lanes = self.graph.lanes_of(step);
+        if self.steps[step].done + 1 >= lanes.len() {
+            return None;
+        }
+        let name = self.facts_of(last.step, 0)?.get(&last.fact)?.as_str()?;
+        lanes.find(|&lane| self.target(lane).host().is_some_and(|host| host.as_str() == name))
+    }
+
     /// The facts of a step's target, by their numbers.
     pub(crate) fn facts_of(&self, step: usize, target: usize) -> Option<&Facts> {
         let lane = self.graph.lanes_of(step).nth(target)?;

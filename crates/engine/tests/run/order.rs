@@ -1,7 +1,8 @@
 //! What runs before what, and how much at a time.
 
-use rke2flow_engine::plan::{NeedPlan, StepPlan};
-use rke2flow_engine::record::Verdict;
+use rke2flow_engine::journal::CrashPoint;
+use rke2flow_engine::plan::{LastPlan, NeedPlan, Plan, StepPlan};
+use rke2flow_engine::record::{Event, Verdict};
 use rke2flow_engine::run::Outcome;
 use serde_json::json;
 
@@ -62,4 +63,69 @@ async fn a_chain_of_ten_thousand_steps_without_targets_does_not_overflow_the_sta
     steps.extend((1..10_000).map(|at| after(on(&format!("s{at}"), &[], 1), &[at - 1])));
     let outcome = scenario.drive(plan(steps)).await.unwrap();
     assert_eq!(outcome, Outcome::Closed(Verdict::Succeeded));
+}
+
+/// A step that finds out who leads, and one whose hosts go one after the other, that one last.
+fn leader_last(leader: &str, at_once: usize) -> Plan {
+    let find = doing(step("find"), vec![act("Make", json!({"mark": "find", "fact": leader}))]);
+    let slow = |mark: &str| act("Make", json!({"mark": mark, "takes": 3}));
+    let roll = doing(after(on("roll", &["h1", "h2", "h3"], at_once), &[0]), vec![slow("a"), slow("b")]);
+    plan(vec![find, StepPlan { last: Some(LastPlan { step: 0, fact: "fact".to_owned() }), ..roll }])
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_host_that_a_fact_names_begins_when_all_others_are_done() {
+    for at_once in [1, 3] {
+        let scenario = Scenario::new();
+        let outcome = scenario.drive(leader_last("h1", at_once)).await.unwrap();
+        assert_eq!(outcome, Outcome::Closed(Verdict::Succeeded));
+        let log = scenario.world.log();
+        let place = |mark: &str| log.iter().position(|other| other == mark).unwrap();
+        assert!(place("a@h1") > place("b@h2") && place("a@h1") > place("b@h3"), "{log:?}");
+        assert!(place("a@h2") < place("a@h3"), "{log:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fact_that_names_no_host_of_the_step_leaves_the_order_as_it_is() {
+    let scenario = Scenario::new();
+    scenario.drive(leader_last("h9", 1)).await.unwrap();
+    let begun: Vec<_> = scenario.world.log().into_iter().filter(|mark| mark.starts_with('a')).collect();
+    assert_eq!(begun, ["a@h1", "a@h2", "a@h3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_resumed_keeps_the_last_host_that_it_chose_first() {
+    let undisturbed = Scenario::new();
+    undisturbed.drive(leader_last("h2", 1)).await.unwrap();
+    let (order, records) = (undisturbed.world.log(), undisturbed.disk.len() as u64);
+    for seq in 3..records {
+        let scenario = Scenario::new();
+        let crashed = scenario.crash_at(leader_last("h2", 1), CrashPoint::After(seq)).await;
+        assert!(crashed, "record {seq}");
+        let outcome = scenario.resume().drive().await.unwrap();
+        assert_eq!(outcome, Outcome::Closed(Verdict::Succeeded), "after record {seq}");
+        assert_eq!(scenario.world.log(), order, "after record {seq}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_begins_the_last_host_too_early_is_refused() {
+    let scenario = Scenario::new();
+    scenario.drive(leader_last("h1", 1)).await.unwrap();
+    let mut state = rke2flow_engine::state::State::new(leader_last("h1", 1).into());
+    let mut refused = None;
+    for mut record in
+        scenario.records().into_iter().skip_while(|record| !matches!(record.event, Event::EngineStarted { .. }))
+    {
+        if let Event::AttemptStarted { instance, .. } = &mut record.event
+            && instance.to_string() == "roll/Make@h2"
+        {
+            *instance = serde_json::from_value(json!("roll/Make@h1")).unwrap();
+        }
+        if let Err(why) = state.apply(&record) {
+            refused.get_or_insert(why.to_string());
+        }
+    }
+    assert!(refused.unwrap().ends_with("its host goes last"));
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use rke2flow_engine::plan::{NeedPlan, OnFailure, Plan, StepPlan};
+use rke2flow_engine::plan::{LastPlan, NeedPlan, OnFailure, Plan, StepPlan};
 use rke2flow_engine::record::{Event, Record, Verdict};
 use rke2flow_engine::run::Outcome;
 use serde_json::json;
@@ -14,21 +14,36 @@ use crate::world::{Scenario, act, doing, on, plan};
 const HOSTS: [&str; 4] = ["h1", "h2", "h3", "h4"];
 
 /// A step: a subset of hosts, a width, needs among the steps before it, what its action does.
-type Drawn = (u8, usize, Vec<(prop::sample::Index, bool)>, u8, u8);
+type Drawn = (u8, usize, Vec<(prop::sample::Index, bool)>, u8, u8, Option<prop::sample::Index>);
+
+/// The host that a step names as the one that goes last.
+fn named_last(index: usize) -> &'static str {
+    HOSTS[index % HOSTS.len()]
+}
 
 fn drawn_plan(drawn: &[Drawn], finish: bool) -> Plan {
     let mut steps: Vec<StepPlan> = Vec::new();
-    for (index, (hosts, width, needs, takes, fails)) in drawn.iter().enumerate() {
+    for (index, (hosts, width, needs, takes, fails, last)) in drawn.iter().enumerate() {
         let hosts: Vec<&str> =
             HOSTS.iter().enumerate().filter(|(at, _)| hosts & (1 << at) != 0).map(|(_, host)| *host).collect();
         let id = format!("s{index}");
-        let action = |part: &str| act("Make", json!({"mark": format!("{id}{part}"), "takes": takes, "fails": fails}));
+        let action = |part: &str| {
+            act(
+                "Make",
+                json!({"mark": format!("{id}{part}"), "takes": takes, "fails": fails, "fact": named_last(index)}),
+            )
+        };
         let step = doing(on(&id, &hosts, *width), vec![action("a"), action("b")]);
+        // A step before it that has one target says who goes last.
+        let source =
+            last.filter(|_| index > 0).map(|last| last.index(index)).filter(|&at| steps[at].targets.len() == 1);
+        let last = source.map(|step| LastPlan { step, fact: "fact".to_owned() });
         let needs = needs.iter().filter(|_| index > 0).map(|(at, same_host)| match same_host {
             true => NeedPlan::SameHost(vec![at.index(index)]),
             false => NeedPlan::All(at.index(index)),
         });
-        steps.push(StepPlan { needs: needs.collect(), ..step });
+        let needs = needs.chain(source.map(NeedPlan::All)).collect();
+        steps.push(StepPlan { needs, last, ..step });
     }
     let mut plan = plan(steps);
     plan.on_failure = if finish { OnFailure::Finish } else { OnFailure::Hold };
@@ -69,6 +84,10 @@ fn check(plan: &Plan, records: &[Record]) {
                     assert!(ended[&last(before, &other.to_string())] < start, "{} began before {}", step.id, before.id);
                 }
             }
+            if step.last.as_ref().is_some_and(|last| named_last(last.step) == host) {
+                let others = step.targets.iter().filter(|other| *other != target);
+                others.for_each(|other| assert!(ended[&last(step, &other.to_string())] < start, "{host} was not last"));
+            }
             assert!(begun[&last(step, &host)] > ended[&first(step, &host)], "a sequence ran out of order");
         }
     }
@@ -80,7 +99,8 @@ proptest! {
     #[test]
     fn any_graph_runs_in_order_each_apply_at_least_once_and_never_after_it_settled(
         drawn in prop::collection::vec(
-            (0u8..16, 1usize..5, prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..3), 0u8..4, 0u8..3),
+            (0u8..16, 1usize..5, prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..3), 0u8..4, 0u8..3,
+                prop::option::of(any::<prop::sample::Index>())),
             1..12,
         ),
         finish in any::<bool>(),

@@ -12,7 +12,7 @@ use rke2flow_engine::clock::Clock;
 use rke2flow_engine::cluster::Topology;
 use rke2flow_engine::duration::Span;
 use rke2flow_engine::id::{HostName, PhaseId, RunId, StepId, Target};
-use rke2flow_engine::journal::{MemoryDisk, MemoryJournal};
+use rke2flow_engine::journal::{CrashPoint, MemoryDisk, MemoryJournal};
 use rke2flow_engine::plan::{NeedPlan, OnFailure, PhaseClock, PhasePlan, Plan, Retry, StepPlan};
 use rke2flow_engine::record::{Event, Record, RunOpened, Source};
 use rke2flow_engine::run::{Engine, EngineError, NewRun, Outcome, Run};
@@ -224,6 +224,7 @@ pub fn step(id: &str) -> StepPlan {
         always: None,
         safety: false,
         left_out: None,
+        last: None,
     }
 }
 
@@ -312,6 +313,15 @@ impl Scenario {
     pub fn resume_from(&self, journal: MemoryJournal) -> Engine {
         let run = Run::resume(Box::new(journal)).unwrap();
         Engine::new(run, Arc::new(self.world.clone()), Clock::real())
+    }
+
+    /// Runs a plan until the engine dies at this point; whether it did.
+    pub async fn crash_at(&self, plan: Plan, point: CrashPoint) -> bool {
+        let (journal, clock) = (MemoryJournal::open(self.disk.clone()).crash_at(point), Clock::real());
+        match Run::begin(Box::new(journal), new_run(plan), &clock) {
+            Ok(run) => Engine::new(run, Arc::new(self.world.clone()), clock).drive().await.is_err(),
+            Err(_) => true,
+        }
     }
 
     /// Runs a plan to its end.
