@@ -24,6 +24,9 @@ pub struct VerifyRestored {
     /// Name of the sentinel that must not be there; empty: the point has none.
     #[serde(default)]
     pub sentinel_after: Param<String>,
+    /// Whether others have joined since: then each server is asked, and the restored one is not alone any more.
+    #[serde(default)]
+    pub joined: Param<bool>,
 }
 
 #[async_trait]
@@ -41,14 +44,15 @@ impl Goal for VerifyRestored {
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
         let host = host_of(context)?;
         let survey = world.hosts().survey(host).await?;
+        let joined = *known(&self.joined)?;
         let reset = survey.reset.as_ref().filter(|reset| reset.run == context.run.as_str());
-        if reset.is_none() {
+        if !joined && reset.is_none() {
             return Ok(Probe::pending("no reset of this run has begun here"));
         }
         if let Some(waiting) = not_started(&survey) {
             return Ok(Probe::Pending(waiting));
         }
-        if let Some(found) = wrong_members(&survey, host) {
+        if let Some(found) = wrong_members(&survey, host).filter(|_| !joined) {
             return Ok(Probe::Refused { expected: format!("one member of etcd, {host}"), found });
         }
         self.sentinels(world, host).await
@@ -113,6 +117,7 @@ mod tests {
             point: known("261121-0300-aaaa"),
             sentinel_before: known("uid-a"),
             sentinel_after: known("rke2flow-261121-0300-aaaa-after"),
+            joined: Param::Known(false),
         }
     }
 
@@ -131,6 +136,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_snapshot_that_was_meant_is_recognised() {
         restored().on("server-0", verify()).satisfied().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_server_that_joined_must_serve_the_snapshot_too() {
+        let joined = || VerifyRestored { joined: Param::Known(true), ..verify() };
+        let scene = restored();
+        scene.on("server-1", joined()).satisfied().await;
+        scene.put(&sentinel::path("rke2flow-261121-0300-aaaa-after"), serde_json::json!({}));
+        for server in ["server-0", "server-1", "server-2"] {
+            assert!(matches!(scene.on(server, joined()).probe().await, Probe::Refused { .. }), "{server}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
