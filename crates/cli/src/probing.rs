@@ -208,6 +208,7 @@ impl Looker<'_> {
             target: plan.targets[target].clone(),
             attempt: 1,
             claim: None,
+            round: self.plan.round_of(step).map(|round| round.number),
             opened_at: clock.now(),
             deadline: clock.deadline(LOOK_LIMIT),
             clock,

@@ -187,6 +187,8 @@ pub struct Context {
     pub unit: UnitName,
     /// The right to act on the cluster; every changing command carries it. `None` in a dry run: then nothing may change.
     pub claim: Option<Claim>,
+    /// The round that the step stands in, from 1, when there are several.
+    pub round: Option<usize>,
     /// When the run was opened: anything older was there before.
     pub opened_at: jiff::Timestamp,
     /// Time.
@@ -195,6 +197,14 @@ pub struct Context {
     pub deadline: tokio::time::Instant,
     /// Hints for the display; may be dropped.
     pub progress: Progress,
+}
+
+impl Context {
+    /// The run's id; with several rounds, the round's number behind it. Names that each round has of its own grow from
+    /// it, and none of them is the beginning of another.
+    pub fn round_id(&self) -> RunId {
+        self.round.map_or_else(|| self.run.clone(), |round| self.run.of_round(round))
+    }
 }
 
 /// Who may act on a cluster, remembered by its hosts.

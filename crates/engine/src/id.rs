@@ -115,6 +115,16 @@ impl RunId {
         let tail: String = (0..4).map(|i| ALPHABET[(random >> (5 * i)) as usize & 31] as char).collect();
         Self(format!("{}-{tail}", now.strftime("%y%m%d-%H%M")))
     }
+
+    /// The name of one of several rounds of this run: `261122-0312-k7q2-2`.
+    pub fn of_round(&self, round: usize) -> Self {
+        Self(format!("{self}-{round}"))
+    }
+
+    /// Whether this is the name of a round of that run, and of which.
+    pub fn round_of(&self, run: &RunId) -> Option<usize> {
+        self.0.strip_prefix(run.as_str())?.strip_prefix('-')?.parse().ok()
+    }
 }
 
 /// The word that stands for the operator's own machine where a host is expected.

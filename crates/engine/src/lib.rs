@@ -14,6 +14,7 @@ pub mod inbox;
 pub mod journal;
 pub mod plan;
 pub mod record;
+pub mod release;
 pub mod report;
 pub mod run;
 pub mod runbook;

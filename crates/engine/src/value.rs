@@ -161,6 +161,8 @@ pub enum Reference {
     Host(String),
     /// `${run.x}`: `id`.
     Run(String),
+    /// `${round.x}`: `value`, `later`, `number` of the round that a repeated step stands in.
+    Round(String),
 }
 
 impl fmt::Display for Reference {
@@ -170,6 +172,7 @@ impl fmt::Display for Reference {
             Reference::Fact { step, name } => write!(f, "${{fact.{step}.{name}}}"),
             Reference::Host(name) => write!(f, "${{host.{name}}}"),
             Reference::Run(name) => write!(f, "${{run.{name}}}"),
+            Reference::Round(name) => write!(f, "${{round.{name}}}"),
         }
     }
 }
@@ -217,6 +220,7 @@ fn parse_reference(path: &str) -> Result<Reference, String> {
         ["fact", step, name] => Ok(Reference::Fact { step: (*step).to_owned(), name: (*name).to_owned() }),
         ["host", name] => Ok(Reference::Host((*name).to_owned())),
         ["run", name] => Ok(Reference::Run((*name).to_owned())),
+        ["round", name] => Ok(Reference::Round((*name).to_owned())),
         _ => Err(format!(
             "`${{{path}}}` is not a reference: expected ${{param.NAME}}, ${{fact.STEP.NAME}}, ${{host.NAME}} or ${{run.id}}"
         )),

@@ -14,9 +14,10 @@ pub mod objects;
 pub mod paths;
 pub mod point;
 pub mod ports;
-pub mod release;
 pub mod render;
 pub mod runbooks;
 pub mod secret;
 pub mod token;
 pub mod transfer;
+
+pub use rke2flow_engine::release;

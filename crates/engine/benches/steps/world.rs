@@ -93,7 +93,8 @@ pub fn chain(id: &str, steps: usize, hosts: usize) -> NewRun {
         left_out: None,
         last: None,
     };
-    let phase = PhasePlan { id: PhaseId::new("all").expect("a phase"), clock: PhaseClock::Before, budget: None };
+    let phase =
+        PhasePlan { id: PhaseId::new("all").expect("a phase"), clock: PhaseClock::Before, budget: None, round: None };
     let plan = Plan {
         runbook: "bench".to_owned(),
         on_failure: OnFailure::Hold,

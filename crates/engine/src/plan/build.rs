@@ -1,17 +1,18 @@
 //! From a runbook and a cluster to a [`Plan`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::rounds::{Copied, Rounds};
 use super::targets::{OPERATOR_POSITION, Selection, first_unmet};
-use super::{HostEntry, LastPlan, NeedPlan, PhasePlan, Plan, StepPlan, params, safety};
+use super::{HostEntry, LastPlan, PhasePlan, Plan, StepPlan, params, safety};
 use crate::action::{ActionSpec, Catalogue, PlannedAction};
 use crate::cluster::{Cluster, Role};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::id::HostName;
-use crate::runbook::{Budgets, Need, Placed, Problems, Runbook, Step, TIMEOUT_DEFAULT, mark_of};
-use crate::source::Marked;
+use crate::runbook::{Budgets, Placed, Problems, Runbook, TIMEOUT_DEFAULT, mark_of};
+use crate::source::Mark;
 use crate::value::{self, Reference};
 
 /// How many instances a plan may have: steps times their targets times their actions.
@@ -55,7 +56,9 @@ pub fn build<A: ActionSpec>(
         check_limit(runbook, &selection, &Selection::new(cluster, &lost, &[], &values), &mut problems);
     }
 
-    let mut builder = Builder { runbook, cluster, catalogue, params: &values, selection: &selection, problems };
+    let rounds = Rounds::of(runbook, &values, &mut problems);
+    let phases = phases(&rounds, cluster);
+    let mut builder = Builder { runbook, rounds, cluster, catalogue, params: &values, selection: &selection, problems };
     let steps = builder.steps();
     let mut problems = builder.problems;
     let Some(placements) = steps else { return Err(problems.locate(runbook)) };
@@ -65,7 +68,7 @@ pub fn build<A: ActionSpec>(
         return Err(found);
     }
     let init = selection.init().cloned();
-    let plan = assemble(runbook, cluster, &lost, init, values, placements);
+    let plan = assemble(runbook, cluster, &lost, init, values, phases, placements);
     Ok(Planned { plan, warnings: found })
 }
 
@@ -73,6 +76,10 @@ pub fn build<A: ActionSpec>(
 #[derive(Debug)]
 pub(super) struct Placement {
     pub plan: StepPlan,
+    /// Position of the step in the runbook: that of each round has the same.
+    pub written: usize,
+    /// Where each of `plan.needs` stands in the runbook.
+    pub need_marks: Vec<Option<Mark>>,
     /// Positions of `plan.targets`, rising.
     pub positions: Vec<usize>,
     /// What the selector selects, whether or not a condition left the step out.
@@ -85,15 +92,10 @@ fn assemble<A: ActionSpec>(
     lost: &[HostName],
     init: Option<HostName>,
     params: BTreeMap<String, Value>,
+    phases: Vec<PhasePlan>,
     placements: Vec<Placement>,
 ) -> Plan {
     let topology = cluster.topology();
-    let of = |budgets: &Budgets| budgets.of(topology);
-    let phases = runbook.phases.iter().map(|phase| PhasePlan {
-        id: phase.id.value.clone(),
-        clock: phase.clock,
-        budget: phase.budget.as_ref().map(of),
-    });
     let hosts = cluster.hosts.iter().map(|host| HostEntry {
         name: host.name.clone(),
         address: host.address.clone(),
@@ -104,19 +106,31 @@ fn assemble<A: ActionSpec>(
         runbook: runbook.name.value.clone(),
         on_failure: runbook.on_failure,
         supersedes: runbook.supersedes,
-        budget: runbook.budget.as_deref().map(of),
+        budget: runbook.budget.as_deref().map(|budgets| budgets.of(topology)),
         topology,
         cluster: cluster.name.clone(),
         hosts: hosts.collect(),
         init,
         params,
-        phases: phases.collect(),
+        phases,
         steps: placements.into_iter().map(|placement| placement.plan).collect(),
     }
 }
 
+fn phases<A>(rounds: &Rounds<'_, A>, cluster: &Cluster) -> Vec<PhasePlan> {
+    let of = |budgets: &Budgets| budgets.of(cluster.topology());
+    let phases = rounds.phases().map(|(phase, id, round)| PhasePlan {
+        id,
+        clock: phase.clock,
+        budget: phase.budget.as_ref().map(of),
+        round,
+    });
+    phases.collect()
+}
+
 struct Builder<'a, A> {
     runbook: &'a Runbook<A>,
+    rounds: Rounds<'a, A>,
     cluster: &'a Cluster,
     catalogue: &'a dyn Catalogue,
     params: &'a BTreeMap<String, Value>,
@@ -127,19 +141,15 @@ struct Builder<'a, A> {
 impl<A: ActionSpec> Builder<'_, A> {
     /// `None` when the plan would be too large.
     fn steps(&mut self) -> Option<Vec<Placement>> {
-        let runbook = self.runbook;
-        let indices: HashMap<&str, usize> =
-            runbook.steps.iter().enumerate().map(|(index, step)| (step.id.as_str(), index)).collect();
-        let phases: HashMap<&str, usize> =
-            runbook.phases.iter().enumerate().map(|(index, phase)| (phase.id.as_str(), index)).collect();
-        let mut placements = Vec::with_capacity(runbook.steps.len());
+        let copies = self.rounds.copies().to_vec();
+        let mut placements = Vec::with_capacity(copies.len());
         let mut instances = 0;
-        for step in &runbook.steps {
-            let placement = self.step(step, &indices, &phases);
+        for copy in &copies {
+            let placement = self.step(copy);
             instances += placement.positions.len() * placement.plan.sequence_len();
             if instances > INSTANCES_MAX {
                 let message = format!("the plan would have more than {INSTANCES_MAX} actions on hosts");
-                self.problems.add(step.id.mark, Diagnostic::error(message));
+                self.problems.add(self.runbook.steps[copy.written].id.mark, Diagnostic::error(message));
                 return None;
             }
             placements.push(placement);
@@ -147,44 +157,58 @@ impl<A: ActionSpec> Builder<'_, A> {
         Some(placements)
     }
 
-    fn step(&mut self, step: &Step<A>, indices: &HashMap<&str, usize>, phases: &HashMap<&str, usize>) -> Placement {
+    fn step(&mut self, copy: &Copied) -> Placement {
+        let step = &self.runbook.steps[copy.written];
         let selected = self.selection.select(&step.on).unwrap_or_else(|problem| {
             self.problems.add(step.on.mark, problem);
             Vec::new()
         });
         let unmet = first_unmet(&step.when, self.cluster, self.params);
-        let positions = if unmet.is_some() { Vec::new() } else { selected.clone() };
-        let index = |name: &Marked<String>| indices.get(name.as_str()).copied().unwrap_or_default();
-        let needs = step.needs.iter().map(|need| match need {
-            Need::All(before) => NeedPlan::All(index(before)),
-            Need::SameHost(before) => NeedPlan::SameHost(before.iter().map(index).collect()),
-        });
+        let unmet = unmet.map(|condition| format!("`{condition}` does not hold"));
+        let left_out = unmet.or_else(|| self.rounds.left_out(copy));
+        let positions = if left_out.is_some() { Vec::new() } else { selected.clone() };
+        let (needs, need_marks) = self.rounds.needs(copy).into_iter().unzip();
         let plan = StepPlan {
-            id: step.id.value.clone(),
-            phase: phases.get(step.phase.as_str()).copied().unwrap_or_default(),
+            id: self.rounds.id(copy),
+            phase: copy.phase,
             targets: positions.iter().map(|&position| self.selection.target(position)).collect(),
             hosts_at_once: step.hosts_at_once.of(positions.len()),
-            last: step.last.as_ref().and_then(|last| last_plan(last, indices)),
-            needs: needs.collect(),
-            done_when: step.done_when.iter().map(|placed| self.action(placed)).collect(),
-            actions: step.actions.iter().map(|placed| self.action(placed)).collect(),
+            last: step.last.as_ref().and_then(|last| self.last(copy, last)),
+            needs,
+            done_when: step.done_when.iter().map(|placed| self.action(copy, placed)).collect(),
+            actions: step.actions.iter().map(|placed| self.action(copy, placed)).collect(),
             retry: step.retry.as_deref().copied().unwrap_or_default(),
             timeout: step.timeout.as_deref().copied().unwrap_or(TIMEOUT_DEFAULT),
             irreversible: step.irreversible.as_deref().cloned(),
             best_effort: step.best_effort.as_deref().copied(),
             always: step.always,
             safety: step.safety,
-            left_out: unmet.map(|condition| format!("`{condition}` does not hold")),
+            left_out,
         };
-        Placement { plan, positions, selected }
+        Placement { plan, written: copy.written, need_marks, positions, selected }
     }
 
-    fn action(&mut self, placed: &Placed<A>) -> PlannedAction {
+    /// The runbook's own check has said that it is one reference to a fact.
+    fn last(&self, copy: &Copied, last: &str) -> Option<LastPlan> {
+        let Some(Reference::Fact { step, name }) = value::lone_reference(last) else { return None };
+        Some(LastPlan { step: self.rounds.place_of(copy, &step)?, fact: name })
+    }
+
+    /// An action with everything in place that is known when planning: parameters, its round, the names of steps.
+    fn action(&mut self, copy: &Copied, placed: &Placed<A>) -> PlannedAction {
         let name = placed.spec.name();
         let written = placed.spec.fields();
-        let has_params = value::references(&written).iter().any(|reference| matches!(reference, Reference::Param(_)));
-        let fields = if has_params { params::substitute(written, self.params) } else { written };
-        if has_params {
+        let answer = |reference: &Reference| match reference {
+            Reference::Param(name) => self.params.get(name).cloned(),
+            Reference::Round(name) => self.rounds.value(copy, name),
+            fact => self.rounds.renamed(copy, fact).map(|fact| Value::from(fact.to_string())),
+        };
+        let references = value::references(&written);
+        let given = |reference: &Reference| matches!(reference, Reference::Param(_) | Reference::Round(_));
+        let is_given = references.iter().any(given);
+        let answered = references.iter().any(|reference| answer(reference).is_some());
+        let fields = if answered { params::substitute(written, &answer) } else { written };
+        if is_given {
             self.bind(placed, &fields);
         }
         let revision = self.catalogue.info(name).map_or(0, |info| info.revision);
@@ -204,15 +228,11 @@ impl<A: ActionSpec> Builder<'_, A> {
         });
         if let Err(why) = self.catalogue.bind(placed.spec.name(), fields, &target) {
             let message = format!("`{}` cannot take these values: {why}", placed.spec.name());
-            self.problems.add(mark_of(self.runbook, placed, "${param."), Diagnostic::error(message));
+            let marks = ["${param.", "${round."].map(|text| mark_of(self.runbook, placed, text));
+            let mark = marks.into_iter().find(|mark| *mark != placed.mark).unwrap_or(placed.mark);
+            self.problems.add(mark, Diagnostic::error(message));
         }
     }
-}
-
-/// The runbook's own check has said that it is one reference to a fact.
-fn last_plan(last: &str, indices: &HashMap<&str, usize>) -> Option<LastPlan> {
-    let Some(Reference::Fact { step, name }) = value::lone_reference(last) else { return None };
-    Some(LastPlan { step: *indices.get(step.as_str())?, fact: name })
 }
 
 fn named_hosts(names: &[String], cluster: &Cluster, problems: &mut Problems) -> Vec<HostName> {

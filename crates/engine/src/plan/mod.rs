@@ -6,6 +6,9 @@ mod graph;
 mod params;
 mod proof;
 mod resolve;
+mod rounds;
+#[cfg(test)]
+mod rounds_tests;
 mod safety;
 #[cfg(test)]
 mod safety_tests;
@@ -17,6 +20,7 @@ pub(crate) mod testing;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -30,7 +34,7 @@ pub use build::{INSTANCES_MAX, Planned, Request, build};
 pub use forecast::{Forecast, Leg};
 pub use graph::{Cycle, StepGraph};
 pub(crate) use params::cluster_field;
-pub use resolve::{HOST_FIELDS, Index, RUN_FIELDS, Scope};
+pub use resolve::{HOST_FIELDS, Index, ROUND_FIELDS, RUN_FIELDS, Scope};
 pub use show::{PLAN_SCHEMA, dot, json, text};
 
 /// A runbook made concrete. Everything that running, resuming and reporting needs.
@@ -78,6 +82,12 @@ pub struct HostEntry {
     pub lost: bool,
 }
 
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "round {} of {}: {}", self.number, self.of, self.value)
+    }
+}
+
 /// What independent branches do after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum OnFailure {
@@ -108,6 +118,20 @@ pub struct PhasePlan {
     pub clock: PhaseClock,
     /// For this topology.
     pub budget: Option<Span>,
+    /// The round that it belongs to, when there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<Round>,
+}
+
+/// One time through the phases that are repeated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Round {
+    /// From 1.
+    pub number: usize,
+    /// How many there are.
+    pub of: usize,
+    /// What it is for, such as `v1.34.2+rke2r1`.
+    pub value: String,
 }
 
 /// A goal on hosts.
@@ -259,6 +283,11 @@ fn graph_of<'a>(steps: impl ExactSizeIterator<Item = &'a StepPlan>) -> Result<St
 }
 
 impl Plan {
+    /// The round that a step stands in, when there are several.
+    pub fn round_of(&self, step: usize) -> Option<&Round> {
+        self.phases.get(self.steps.get(step)?.phase)?.round.as_ref()
+    }
+
     /// Whether an abort puts back what the run has changed.
     pub fn can_go_back(&self) -> bool {
         self.steps.iter().any(StepPlan::takes_back)

@@ -9,6 +9,7 @@ use crate::cluster::{Cluster, check_version};
 use crate::diagnostic::Diagnostic;
 use crate::duration::Span;
 use crate::id::{HostName, StepId};
+use crate::release::check_hops;
 use crate::runbook::{ParamType, Problems, Runbook};
 use crate::value::{Piece, Reference, parse_template};
 
@@ -66,14 +67,24 @@ fn default_of(name: &str, param: &crate::runbook::ParamSpec, cluster: &Cluster) 
     let Some(value) = param.default_value() else {
         return Err(Diagnostic::error(format!("parameter `{name}` has no value")).help(give));
     };
-    if let Some(field) = value.as_str().and_then(cluster_field) {
+    let from_cluster = |text: &str| {
+        let field = cluster_field(text)?;
         let found = match field {
             "version" => cluster.version.clone(),
             "init" => cluster.init_server().map(|host| host.name.to_string()),
             _ => Some(cluster.name.clone()),
         };
         let message = format!("parameter `{name}` has no value: the cluster file has no `{field}`");
-        return found.map(Value::from).ok_or_else(|| Diagnostic::error(message).help(give));
+        Some(found.map(Value::from).ok_or_else(|| Diagnostic::error(message).help(give.clone())))
+    };
+    if let Some(found) = value.as_str().and_then(from_cluster) {
+        return found;
+    }
+    if param.kind() == ParamType::Versions {
+        let items = value.as_array().into_iter().flatten();
+        let items = items.map(|item| item.as_str().and_then(from_cluster).unwrap_or_else(|| Ok(item.clone())));
+        let items: Vec<Value> = items.collect::<Result<_, _>>()?;
+        return hops(items).map_err(|problem| problem.prefixed(&format!("parameter `{name}`: ")));
     }
     if param.kind() == ParamType::Hosts {
         for host in value.as_array().into_iter().flatten().filter_map(Value::as_str) {
@@ -81,6 +92,20 @@ fn default_of(name: &str, param: &crate::runbook::ParamSpec, cluster: &Cluster) 
         }
     }
     Ok(value)
+}
+
+/// Releases that a cluster can go through one after the other.
+fn hops(items: Vec<Value>) -> Result<Value, Diagnostic> {
+    let texts: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+    if texts.is_empty() {
+        return Err(Diagnostic::error("it names no release").help("write releases with commas between them"));
+    }
+    for text in &texts {
+        check_version(text).map_err(Diagnostic::error)?;
+    }
+    let help = "name every minor release on the way, oldest first, with commas between them";
+    check_hops(&texts).map_err(|why| Diagnostic::error(why).help(help))?;
+    Ok(Value::from(items))
 }
 
 /// A value of this type from what was typed.
@@ -92,6 +117,7 @@ fn typed(kind: ParamType, text: &str, cluster: &Cluster) -> Result<Value, Diagno
     match kind {
         ParamType::Text => Ok(Value::from(text)),
         ParamType::Version => check_version(text).map(|()| Value::from(text)).map_err(Diagnostic::error),
+        ParamType::Versions => hops(items().map(Value::from).collect()),
         ParamType::RecoveryPoint if text.is_empty() || text.contains(char::is_whitespace) => {
             let help = "write a run id, the name of a snapshot file, or latest";
             Err(Diagnostic::error(format!("`{text}` is not a recovery point")).help(help))
@@ -133,31 +159,30 @@ pub(super) fn known_host(name: &str, cluster: &Cluster) -> Result<HostName, Diag
     }
 }
 
-/// Puts parameters in place inside a JSON value and leaves every other reference as it is.
-pub(super) fn substitute(value: Value, params: &BTreeMap<String, Value>) -> Value {
+/// Puts in place what has an answer inside a JSON value, and leaves every other reference as it is.
+pub(super) fn substitute(value: Value, answer: &dyn Fn(&Reference) -> Option<Value>) -> Value {
     match value {
-        Value::String(text) if text.contains("${param.") => substitute_text(text, params),
-        Value::Array(items) => items.into_iter().map(|item| substitute(item, params)).collect(),
-        Value::Object(fields) => fields.into_iter().map(|(name, field)| (name, substitute(field, params))).collect(),
+        Value::String(text) if text.contains("${") => substitute_text(text, answer),
+        Value::Array(items) => items.into_iter().map(|item| substitute(item, answer)).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, field)| (name, substitute(field, answer))).collect(),
         other => other,
     }
 }
 
-fn substitute_text(text: String, params: &BTreeMap<String, Value>) -> Value {
+fn substitute_text(text: String, answer: &dyn Fn(&Reference) -> Option<Value>) -> Value {
     let pieces = parse_template(&text).unwrap_or_default();
-    if let [Piece::Reference(Reference::Param(name))] = pieces.as_slice() {
-        return params.get(name).cloned().unwrap_or(Value::String(text));
+    if let [Piece::Reference(only)] = pieces.as_slice() {
+        return answer(only).unwrap_or(Value::String(text));
     }
     let mut rendered = String::new();
     for piece in &pieces {
         match piece {
             Piece::Text(part) => rendered.push_str(part),
-            Piece::Reference(Reference::Param(name)) => match params.get(name) {
-                Some(Value::String(part)) => rendered.push_str(part),
+            Piece::Reference(reference) => match answer(reference) {
+                Some(Value::String(part)) => rendered.push_str(&part),
                 Some(other) => rendered.push_str(&other.to_string()),
-                None => rendered.push_str(&format!("${{param.{name}}}")),
+                None => rendered.push_str(&reference.to_string()),
             },
-            Piece::Reference(other) => rendered.push_str(&other.to_string()),
         }
     }
     Value::String(rendered)

@@ -143,7 +143,7 @@ mod tests {
             left_out: None,
             last: None,
         };
-        Placement { plan, selected: positions.clone(), positions }
+        Placement { plan, written: number, need_marks: Vec::new(), selected: positions.clone(), positions }
     }
 
     /// Steps on some of four hosts, each needing earlier ones.

@@ -14,6 +14,8 @@ use crate::value::{self, Facts, Reference};
 pub const HOST_FIELDS: [&str; 5] = ["name", "address", "role", "init", "init_address"];
 /// What `${run.x}` can name.
 pub const RUN_FIELDS: [&str; 1] = ["id"];
+/// What `${round.x}` can name in a repeated phase.
+pub const ROUND_FIELDS: [&str; 3] = ["value", "later", "number"];
 
 /// Steps and hosts of a plan by name. Built once per plan.
 #[derive(Debug, Clone)]
@@ -82,7 +84,7 @@ impl Scope<'_> {
         match reference {
             Reference::Param(name) => self.plan.params.get(name).cloned().ok_or_else(unknown),
             Reference::Run(name) if name == "id" => Ok(Value::from(self.run.as_str())),
-            Reference::Run(_) => Err(unknown()),
+            Reference::Run(_) | Reference::Round(_) => Err(unknown()),
             Reference::Host(name) => self.host(here, name).ok_or_else(unknown),
             Reference::Fact { step: source, name } => self.fact(here, source, name),
         }

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
+use serde_json::Value;
+
 use super::build::Placement;
 use super::proof::{Done, proved};
 use super::targets::Selection;
 use super::{NeedPlan, StepGraph};
 use crate::action::{ActionSpec, Catalogue, PlannedAction};
 use crate::diagnostic::Diagnostic;
-use crate::runbook::{Need, PhaseClock, Problems, Runbook, mark_of};
+use crate::runbook::{PhaseClock, Problems, Runbook, mark_of};
 use crate::source::Mark;
 use crate::value::{self, Reference};
 
@@ -21,16 +23,16 @@ pub(super) fn check<A: ActionSpec>(
     problems: &mut Problems,
 ) {
     let Ok(graph) = super::graph_of(placements.iter().map(|placement| &placement.plan)) else { return };
-    let steps = runbook.steps.iter().enumerate().map(|(index, step)| (step.id.as_str(), index)).collect();
+    let steps = placements.iter().enumerate().map(|(index, step)| (step.plan.id.as_str(), index)).collect();
     let mut uses = Vec::new();
     for (index, placement) in placements.iter().enumerate() {
-        check_same_host(index, runbook, placements, selection, problems);
+        check_same_host(index, placements, selection, problems);
         if !placement.positions.is_empty() {
             uses.extend(fact_uses(index, &steps, runbook, placements));
             uses.extend(last_use(index, runbook, placements, problems));
         }
     }
-    check_facts(&uses, &graph, runbook, placements, selection, problems);
+    check_facts(&uses, &graph, placements, selection, problems);
     let stopping: Vec<usize> =
         (0..placements.len()).filter(|&step| stops_members(runbook, &placements[step], selection, catalogue)).collect();
     for &step in &stopping {
@@ -40,21 +42,14 @@ pub(super) fn check<A: ActionSpec>(
 }
 
 /// Each target must be in at least one of the steps that `SameHost` names; one that a condition left out counts.
-fn check_same_host<A>(
-    index: usize,
-    runbook: &Runbook<A>,
-    placements: &[Placement],
-    selection: &Selection<'_>,
-    problems: &mut Problems,
-) {
+fn check_same_host(index: usize, placements: &[Placement], selection: &Selection<'_>, problems: &mut Problems) {
     let placement = &placements[index];
-    for (need, written) in placement.plan.needs.iter().zip(&runbook.steps[index].needs) {
-        let (NeedPlan::SameHost(steps), Need::SameHost(names)) = (need, written) else { continue };
+    for (need, mark) in placement.plan.needs.iter().zip(&placement.need_marks) {
+        let (NeedPlan::SameHost(steps), Some(mark)) = (need, mark) else { continue };
         let covered =
             |position: &usize| steps.iter().any(|&step| placements[step].selected.binary_search(position).is_ok());
         let Some(&outside) = placement.positions.iter().find(|position| !covered(position)) else { continue };
-        let Some(first) = names.first() else { continue };
-        let listed: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let listed: Vec<String> = steps.iter().map(|&step| format!("`{}`", placements[step].plan.id)).collect();
         let message = format!(
             "step `{}` runs on `{}`, which is in none of the steps of its `SameHost`: {}",
             placement.plan.id,
@@ -62,7 +57,7 @@ fn check_same_host<A>(
             listed.join(", ")
         );
         let help = "each of its hosts has to be in one of them; `All(…)` waits for every host of a step";
-        problems.add(first.mark, Diagnostic::error(message).help(help));
+        problems.add(*mark, Diagnostic::error(message).help(help));
     }
 }
 
@@ -80,13 +75,15 @@ fn fact_uses<A: ActionSpec>(
     runbook: &Runbook<A>,
     placements: &[Placement],
 ) -> Vec<FactUse> {
-    let (plan, step) = (&placements[user].plan, &runbook.steps[user]);
+    let (plan, step) = (&placements[user].plan, &runbook.steps[placements[user].written]);
     let planned = plan.done_when.iter().chain(&plan.actions);
     let mut uses = Vec::new();
     for (action, placed) in planned.zip(step.done_when.iter().chain(&step.actions)) {
-        for (source, reference) in fact_references(action) {
+        // The same references in the same order; in a round their steps have other names.
+        let written = fact_references(&placed.spec.fields());
+        for ((source, reference), (_, written)) in fact_references(&action.fields).into_iter().zip(written) {
             if let Some(&source) = steps.get(source.as_str()).filter(|&&source| source != user) {
-                uses.push(FactUse { source, user, mark: mark_of(runbook, placed, &reference.to_string()), reference });
+                uses.push(FactUse { source, user, mark: mark_of(runbook, placed, &written.to_string()), reference });
             }
         }
     }
@@ -100,7 +97,7 @@ fn last_use<A>(
     placements: &[Placement],
     problems: &mut Problems,
 ) -> Option<FactUse> {
-    let last = runbook.steps[user].last.as_ref()?;
+    let last = runbook.steps[placements[user].written].last.as_ref()?;
     let source = placements[user].plan.last.as_ref()?.step;
     let hosts = placements[source].positions.len();
     if hosts > 1 {
@@ -113,10 +110,9 @@ fn last_use<A>(
 }
 
 /// `${fact.s.x}` needs `s` on the same host, or on exactly one, and done there when the step starts.
-fn check_facts<A>(
+fn check_facts(
     uses: &[FactUse],
     graph: &StepGraph,
-    runbook: &Runbook<A>,
     placements: &[Placement],
     selection: &Selection<'_>,
     problems: &mut Problems,
@@ -142,7 +138,7 @@ fn check_facts<A>(
             )),
             _ if proved => continue,
             _ => {
-                let user = &runbook.steps[used.user].id;
+                let user = &placements[used.user].plan.id;
                 let message = format!("`{reference}` may not be known yet when `{user}` starts on another host");
                 Diagnostic::error(message).help(format!("add `All(\"{name}\")` to the needs of `{user}`"))
             }
@@ -151,8 +147,8 @@ fn check_facts<A>(
     }
 }
 
-fn fact_references(action: &PlannedAction) -> Vec<(String, Reference)> {
-    let facts = value::references(&action.fields).into_iter().filter_map(|reference| match &reference {
+fn fact_references(fields: &Value) -> Vec<(String, Reference)> {
+    let facts = value::references(fields).into_iter().filter_map(|reference| match &reference {
         Reference::Fact { step, .. } => Some((step.clone(), reference)),
         _ => None,
     });
@@ -182,7 +178,7 @@ fn check_one_at_a_time<A>(
     let servers = placement.positions.iter().filter(|&&position| selection.is_server(position)).count();
     let at_once = placement.plan.hosts_at_once.min(servers);
     if at_once > 1 {
-        let step = &runbook.steps[index];
+        let step = &runbook.steps[placement.written];
         let message =
             format!("step `{}` may stop {at_once} etcd members at once, outside of an outage phase", placement.plan.id);
         let help = "write `hosts_at_once: 1`, or move it into a phase with `clock: Outage`";
@@ -204,10 +200,11 @@ fn check_one_after_the_other<A>(
     let proved = proved(placements, graph, &pairs, &vec![Done::Everywhere; pairs.len()]);
     for (&(earlier, later), proved) in pairs.iter().zip(proved) {
         if !proved && !same_single_server(&placements[earlier], &placements[later]) {
-            let (earlier, later) = (&runbook.steps[earlier].id, &runbook.steps[later].id);
+            let mark = runbook.steps[placements[later].written].id.mark;
+            let (earlier, later) = (&placements[earlier].plan.id, &placements[later].plan.id);
             let message = format!("steps `{earlier}` and `{later}` may stop two etcd members at once");
             let help = format!("add `All(\"{earlier}\")` to the needs of `{later}`");
-            problems.add(later.mark, Diagnostic::error(message).help(help));
+            problems.add(mark, Diagnostic::error(message).help(help));
         }
     }
 }

@@ -42,7 +42,8 @@ pub fn text(plan: &Plan, forecast: &Forecast) -> String {
         }
         let budget = phase.budget.map(|budget| format!(", budget {budget}")).unwrap_or_default();
         let expected = forecast.phases.get(index).map(|(_, expected)| *expected).unwrap_or_default();
-        line(&mut out, format_args!("\n{} ({:?}{budget}), forecast {expected}", phase.id, phase.clock));
+        let round = phase.round.as_ref().map(|round| format!(", {round}")).unwrap_or_default();
+        line(&mut out, format_args!("\n{} ({:?}{budget}), forecast {expected}{round}", phase.id, phase.clock));
         for step in steps {
             write_step(&mut out, plan, step);
         }
@@ -147,10 +148,9 @@ pub fn dot(plan: &Plan) -> String {
     let mut out = String::new();
     line(&mut out, format_args!("digraph {} {{\n  rankdir=LR;\n  node [shape=box];", quoted(&plan.runbook)));
     for (index, phase) in plan.phases.iter().enumerate() {
-        let label = match phase.budget {
-            Some(budget) => format!("{} ({budget})", phase.id),
-            None => phase.id.to_string(),
-        };
+        let budget = phase.budget.map(|budget| format!(" ({budget})")).unwrap_or_default();
+        let round = phase.round.as_ref().map(|round| format!("\n{round}")).unwrap_or_default();
+        let label = format!("{}{budget}{round}", phase.id);
         line(&mut out, format_args!("  subgraph cluster_{index} {{\n    label={};", quoted(&label)));
         for step in plan.steps.iter().filter(|step| step.phase == index) {
             write_node(&mut out, step);

@@ -30,6 +30,31 @@ steps: [
     )
 }
 
+/// The text of a runbook whose phases `a` and `b` are repeated over the releases `v`; `b` is ahead; `z` comes after.
+pub fn repeated_text(steps: &str) -> String {
+    format!(
+        r#"Runbook(format: 1, name: "toy", params: {{"v": Versions(["${{cluster.version}}"])}},
+repeat: (over: "v", phases: ["a", "b", "c"], ahead: ["b"]),
+phases: [
+  (id: "first", clock: Before), (id: "a", clock: Before, budget: (ha: "1m", single: "1m")), (id: "b", clock: Before),
+  (id: "c", clock: Before), (id: "z", clock: After),
+],
+steps: [
+{steps}
+])"#
+    )
+}
+
+/// The plan of such a runbook for these releases.
+pub fn repeated(steps: &str, releases: &str) -> Plan {
+    let source = SourceText::new("toy.ron", repeated_text(steps));
+    let runbook: Runbook<Toy> =
+        runbook::parse(source, &ToyCatalogue::default()).unwrap_or_else(|found| panic!("{found}"));
+    let request = Request { set: vec![format!("v={releases}")], ..Request::default() };
+    let planned = build(&runbook, &cluster(3, 1), &request, &ToyCatalogue::default());
+    planned.unwrap_or_else(|found| panic!("{found}")).plan
+}
+
 /// A runbook that is right.
 pub fn runbook_of(params: &str, steps: &str) -> Runbook<Toy> {
     let source = SourceText::new("toy.ron", runbook_text(params, steps));

@@ -73,6 +73,7 @@ impl Drive {
             attempt,
             unit: UnitName::new(&self.run, &instance, attempt),
             claim: Some(self.claim.clone()),
+            round: self.plan.round_of(state.graph().lanes()[lane].step).map(|round| round.number),
             opened_at: self.opened_at,
             clock: self.clock.clone(),
             deadline: self.clock.deadline(limit),

@@ -6,7 +6,7 @@ use super::{
     ACTIONS_PER_STEP_MAX, ATTEMPTS_MAX, Always, BACKOFF_MAX, Condition, FORMAT, HostsAtOnce, Need, PHASES_MAX,
     ParamSpec, ParamType, PhaseClock, Placed, Problems, Runbook, Selector, Step, TIMEOUT_MAX,
 };
-use super::{budgets, way_back};
+use super::{budgets, repeat, way_back};
 use crate::action::{ActionInfo, ActionSpec, Catalogue, Place};
 use crate::diagnostic::{Diagnostic, in_order};
 use crate::duration::Span;
@@ -38,6 +38,7 @@ pub(super) fn structure<A: ActionSpec>(
         check_promises(step, catalogue, problems);
         check_members(step, runbook, &names, catalogue, problems);
     }
+    repeat::check(runbook, &names, problems);
     let edges = edges(runbook, &names, problems)?;
     way_back::check(runbook, &names, problems);
     check_phase_order(runbook, &names, &edges, problems);
@@ -94,18 +95,18 @@ fn check_param(name: &str, param: &Marked<ParamSpec>, problems: &mut Problems) {
         let message = format!("`{name}` is not a name for a parameter");
         problems.add(param.mark, Diagnostic::error(message).help("write 1 to 63 of a-z, 0-9, `-` and `_`"));
     }
-    let text = match &param.value {
-        ParamSpec::Text(text) | ParamSpec::RecoveryPoint(text) => text,
-        ParamSpec::Version(text) if text.contains("${") => text,
-        ParamSpec::Version(text) => {
-            if let Err(why) = crate::cluster::check_version(text) {
-                problems.add(param.mark, Diagnostic::error(why));
-            }
-            return;
-        }
+    let (texts, versions) = match &param.value {
+        ParamSpec::Text(text) | ParamSpec::RecoveryPoint(text) => (std::slice::from_ref(text), false),
+        ParamSpec::Version(text) => (std::slice::from_ref(text), true),
+        ParamSpec::Versions(texts) => (texts.as_slice(), true),
         _ => return,
     };
-    if text.contains("${") && crate::plan::cluster_field(text).is_none() {
+    let known: Vec<&String> = texts.iter().filter(|text| !text.contains("${")).collect();
+    if versions {
+        let wrong = known.iter().filter_map(|text| crate::cluster::check_version(text).err());
+        wrong.for_each(|why| problems.add(param.mark, Diagnostic::error(why)));
+    }
+    if texts.iter().any(|text| text.contains("${") && crate::plan::cluster_field(text).is_none()) {
         let message = format!("the default of `{name}` has a `${{…}}` that is not known before a run");
         let help = "only ${cluster.version}, ${cluster.name} or ${cluster.init} alone can stand there";
         problems.add(param.mark, Diagnostic::error(message).help(help));

@@ -8,7 +8,7 @@ use super::{Always, Placed, Problems, Runbook, Selector, Step};
 use crate::action::{ActionSpec, Catalogue};
 use crate::diagnostic::{Diagnostic, in_order};
 use crate::id::{HostName, Target};
-use crate::plan::{HOST_FIELDS, RUN_FIELDS, StepGraph};
+use crate::plan::{HOST_FIELDS, ROUND_FIELDS, RUN_FIELDS, StepGraph};
 use crate::source::Mark;
 use crate::value::{self, Reference, ValueType};
 
@@ -140,8 +140,27 @@ impl<A: ActionSpec> Checker<'_, A> {
                 Err(Diagnostic::error(format!("a run has no `{name}`")).meant(name, RUN_FIELDS))
             }
             Reference::Host(_) | Reference::Run(_) => Ok(ValueType::Text),
+            Reference::Round(name) if !ROUND_FIELDS.contains(&name.as_str()) => {
+                Err(Diagnostic::error(format!("a round has no `{name}`")).meant(name, ROUND_FIELDS))
+            }
+            Reference::Round(name) => self.round_type(step, reference, name),
             Reference::Fact { step: source, name } => self.fact_type(step, earlier, source, name),
         }
+    }
+
+    fn round_type(&self, step: usize, reference: &Reference, name: &str) -> Result<ValueType, Diagnostic> {
+        let here = &self.runbook.steps[step];
+        let Some(repeat) = self.runbook.repeat.as_ref().filter(|repeat| repeat.has(&here.phase)) else {
+            let message = format!("`{reference}` has no value: step `{}` is in no phase that is repeated", here.id);
+            return Err(Diagnostic::error(message).help("name its phase in `repeat: (over: …, phases: […])`"));
+        };
+        let item = self.runbook.params.get(repeat.over.as_str()).and_then(|param| param.kind().item_type());
+        Ok(match name {
+            "number" => ValueType::Number,
+            "later" => ValueType::List,
+            // A parameter that is no list has been reported.
+            _ => item.unwrap_or(ValueType::Text),
+        })
     }
 
     fn fact_type(&self, step: usize, earlier: &[Placed<A>], source: &str, name: &str) -> Result<ValueType, Diagnostic> {
@@ -150,6 +169,11 @@ impl<A: ActionSpec> Checker<'_, A> {
             return Err(Diagnostic::error(message).meant(source, in_order(&self.steps)));
         };
         let leaving = &self.runbook.steps[index];
+        let repeated = |step: &Step<A>| self.runbook.repeat.as_ref().is_some_and(|repeat| repeat.has(&step.phase));
+        if repeated(leaving) && !repeated(&self.runbook.steps[step]) {
+            let message = format!("step `{source}` runs once in each round, so `{name}` may have several values");
+            return Err(Diagnostic::error(message).help("its facts are known in the phases that are repeated"));
+        }
         let actions = if index == step { earlier } else { leaving.actions.as_slice() };
         let left = facts_of(actions, self.catalogue);
         let Some((_, kind)) = left.iter().rev().find(|(fact, _)| *fact == name) else {

@@ -7,6 +7,7 @@ mod hosts_at_once;
 mod lists;
 mod params;
 mod read;
+mod repeat;
 mod way_back;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ mod fact_tests;
 #[cfg(test)]
 mod file_tests;
 #[cfg(test)]
+mod repeat_tests;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use facts::mark_of;
@@ -34,6 +37,8 @@ pub use hosts_at_once::HostsAtOnce;
 pub use params::{ParamSpec, ParamType};
 pub(crate) use read::Problems;
 pub use read::{parse, read};
+pub(crate) use repeat::name_in;
+pub use repeat::{ROUNDS_MAX, Repeat};
 
 /// The newest runbook format that is understood.
 pub const FORMAT: u32 = 1;
@@ -81,6 +86,9 @@ pub struct Runbook<A> {
     /// From the first step of an outage phase to the end of the last one.
     #[serde(default)]
     pub budget: Option<Marked<Budgets>>,
+    /// Phases that are gone through once for each value of a list (decision 145).
+    #[serde(default)]
+    pub repeat: Option<Repeat>,
     /// In order.
     pub phases: Vec<Phase>,
     /// In any order; the graph decides.

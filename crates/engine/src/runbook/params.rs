@@ -19,6 +19,8 @@ pub enum ParamSpec {
     Text(String),
     /// A release; the default may be `${cluster.version}`.
     Version(String),
+    /// Releases one after the other, each at most one minor release further; one may be `${cluster.version}`.
+    Versions(Vec<String>),
     /// A run id, the name of a snapshot file, or `latest`.
     RecoveryPoint(String),
     /// Kubernetes namespaces.
@@ -43,6 +45,8 @@ pub enum ParamType {
     Text,
     /// A release.
     Version,
+    /// Releases one after the other, each at most one minor release further.
+    Versions,
     /// A run id, the name of a snapshot file, or `latest`.
     RecoveryPoint,
     /// Kubernetes namespaces.
@@ -63,6 +67,7 @@ impl ParamSpec {
         match self {
             ParamSpec::Text(_) => ParamType::Text,
             ParamSpec::Version(_) => ParamType::Version,
+            ParamSpec::Versions(_) => ParamType::Versions,
             ParamSpec::RecoveryPoint(_) => ParamType::RecoveryPoint,
             ParamSpec::Namespaces(_) => ParamType::Namespaces,
             ParamSpec::Hosts(_) => ParamType::Hosts,
@@ -79,7 +84,9 @@ impl ParamSpec {
             ParamSpec::Text(text) | ParamSpec::Version(text) | ParamSpec::RecoveryPoint(text) => {
                 Some(Value::from(text.as_str()))
             }
-            ParamSpec::Namespaces(list) | ParamSpec::Hosts(list) => Some(Value::from(list.clone())),
+            ParamSpec::Versions(list) | ParamSpec::Namespaces(list) | ParamSpec::Hosts(list) => {
+                Some(Value::from(list.clone()))
+            }
             ParamSpec::Number(number) => Some(Value::from(*number)),
             ParamSpec::Flag(flag) => Some(Value::from(*flag)),
             ParamSpec::Duration(span) => Some(Value::from(span.to_string())),
@@ -94,10 +101,19 @@ impl ParamType {
         match self {
             ParamType::Text | ParamType::RecoveryPoint => ValueType::Text,
             ParamType::Version => ValueType::Version,
-            ParamType::Namespaces | ParamType::Hosts => ValueType::List,
+            ParamType::Versions | ParamType::Namespaces | ParamType::Hosts => ValueType::List,
             ParamType::Number => ValueType::Number,
             ParamType::Flag => ValueType::Flag,
             ParamType::Duration => ValueType::Duration,
+        }
+    }
+
+    /// The type of one of its values; `None`: it is no list.
+    pub fn item_type(self) -> Option<ValueType> {
+        match self {
+            ParamType::Versions => Some(ValueType::Version),
+            ParamType::Namespaces | ParamType::Hosts => Some(ValueType::Text),
+            _ => None,
         }
     }
 }

@@ -242,7 +242,7 @@ pub fn doing(step: StepPlan, actions: Vec<PlannedAction>) -> StepPlan {
 }
 
 pub fn plan(steps: Vec<StepPlan>) -> Plan {
-    let phase = |id: &str, clock| PhasePlan { id: PhaseId::new(id).unwrap(), clock, budget: None };
+    let phase = |id: &str, clock| PhasePlan { id: PhaseId::new(id).unwrap(), clock, budget: None, round: None };
     Plan {
         runbook: "toy".to_owned(),
         on_failure: OnFailure::Hold,

@@ -117,6 +117,7 @@ fn context(said: &Arc<Mutex<Vec<String>>>) -> Context {
         deadline: clock.deadline(Duration::from_secs(60)),
         progress: Progress::new(move |hint| sink.lock().unwrap().push(hint.to_owned())),
         attempt: 1,
+        round: None,
         run,
         step,
         instance,

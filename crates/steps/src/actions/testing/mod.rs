@@ -261,6 +261,7 @@ pub fn context(action: &str, target: Target) -> Context {
         deadline: tokio::time::Instant::now() + Duration::from_secs(600),
         progress: Progress::silent(),
         attempt: 1,
+        round: None,
         run,
         step,
         instance,

@@ -20,6 +20,11 @@ impl Release {
         }
         later.version.minor.checked_sub(self.version.minor)
     }
+
+    /// `rke2r` or `k3s`.
+    fn distribution(&self) -> &str {
+        self.version.build.trim_end_matches(|c: char| c.is_ascii_digit())
+    }
 }
 
 impl FromStr for Release {
@@ -56,6 +61,35 @@ impl fmt::Display for Release {
     }
 }
 
+/// Whether a cluster can go through these releases one after the other: each is later than the one before, of the same
+/// distribution, and at most one minor release further (Kubernetes version skew policy: API servers of one cluster are
+/// at most one minor apart). The error says what is wrong.
+pub fn check_hops(hops: &[impl AsRef<str>]) -> Result<(), String> {
+    let releases: Vec<Release> = hops.iter().map(|hop| hop.as_ref().parse()).collect::<Result<_, _>>()?;
+    for pair in releases.windows(2) {
+        let [before, after] = pair else { continue };
+        if before.distribution() != after.distribution() {
+            return Err(format!("{before} and {after} are of two distributions"));
+        }
+        if after <= before {
+            return Err(format!("{after} stands after {before}, and is not later"));
+        }
+        match before.minors_to(after) {
+            Some(0 | 1) => {}
+            Some(minors) => {
+                let lacking = minors - 1;
+                let (major, minor) = (before.version.major, before.version.minor + 1);
+                let more = if lacking > 1 { format!(" and {} more", lacking - 1) } else { String::new() };
+                return Err(format!(
+                    "{before} to {after} is {minors} minor releases at once: one of v{major}.{minor}{more} is missing between them"
+                ));
+            }
+            None => return Err(format!("{before} to {after} is another major release")),
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +117,23 @@ mod tests {
     fn minor_releases_are_counted_forward_only() {
         assert_eq!(release("v1.32.9+rke2r1").minors_to(&release("v1.34.0+rke2r1")), Some(2));
         assert_eq!(release("v1.34.0+rke2r1").minors_to(&release("v1.32.9+rke2r1")), None);
+    }
+
+    #[test]
+    fn hops_rise_by_one_minor_at_most() {
+        let said = |hops: &[&str]| check_hops(hops).unwrap_err();
+        check_hops(&["v1.33.4+rke2r1"]).unwrap();
+        check_hops(&["v1.33.4+rke2r1", "v1.33.4+rke2r2", "v1.34.1+rke2r1", "v1.35.0+rke2r1"]).unwrap();
+        assert_eq!(
+            said(&["v1.33.4+rke2r1", "v1.35.1+rke2r1"]),
+            "v1.33.4+rke2r1 to v1.35.1+rke2r1 is 2 minor releases at once: one of v1.34 is missing between them"
+        );
+        assert!(
+            said(&["v1.32.4+rke2r1", "v1.35.1+rke2r1"]).ends_with("one of v1.33 and 1 more is missing between them")
+        );
+        assert!(said(&["v1.34.1+rke2r1", "v1.34.1+rke2r1"]).ends_with("and is not later"));
+        assert!(said(&["v1.34.1+rke2r1", "v1.33.4+rke2r1"]).ends_with("and is not later"));
+        assert!(said(&["v1.33.4+rke2r1", "v1.34.1+k3s1"]).ends_with("are of two distributions"));
+        assert!(said(&["v1.33.4+rke2r1", "v2.0.0+rke2r1"]).ends_with("is another major release"));
     }
 }
