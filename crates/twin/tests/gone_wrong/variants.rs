@@ -7,6 +7,7 @@ use std::time::Duration;
 use rke2flow_engine::action::{Failure, FailureClass};
 use rke2flow_engine::cluster::Cluster;
 use rke2flow_engine::id::HostName;
+use rke2flow_engine::report::Report;
 use rke2flow_steps::command::NodePart;
 use rke2flow_twin::kube::store::Key;
 use rke2flow_twin::{Tamper, TwinSpec, ViolationKind};
@@ -359,5 +360,17 @@ fn volumes_that_cannot_be_restored_keep_no_server_down() {
         assert_eq!(*members, serde_json::json!([["server-0", false], ["server-1", false], ["server-2", false]]));
         // The run is open: what it holds on hosts is taken down when it is closed.
         assert!(rig.kinds().iter().all(|kind| *kind == ViolationKind::FenceLeftUp), "{:#?}", rig.twin.judge());
+    });
+}
+
+#[test]
+fn three_servers_are_back_well_within_the_budget() {
+    paused(async {
+        let mut rig = Rig::upgraded(TwinSpec::default()).await;
+        let ended = rig.run("rollback", &[]).await;
+        went_well(&rig, &ended);
+        let recovery = Report::of(&rig.records()).expect("whole records").recovery.expect("an outage");
+        // Of 900 s. The clock is the twin's own, which jumps: this does not depend on the machine.
+        assert!(recovery.seconds < 240.0, "{} s", recovery.seconds);
     });
 }
