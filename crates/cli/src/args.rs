@@ -53,7 +53,7 @@ pub enum Output {
     Json,
     /// A Graphviz graph (plan only).
     Dot,
-    /// Markdown (report only).
+    /// Markdown (report and mttr only).
     Markdown,
 }
 
@@ -92,6 +92,8 @@ pub enum Command {
     Retry(AskStepArgs),
     /// Show phases against budgets, the critical path and what was waited for
     Report(RunArg),
+    /// Show how long recoveries took, run by run and phase by phase, over all runs; rehearsals do not count
+    Mttr(MttrArgs),
     /// Write a cluster file from what a server, a kubeconfig or OpenTofu's outputs say
     Init(InitArgs),
     /// Show the host keys of the cluster and write its known_hosts after a yes
@@ -203,6 +205,16 @@ pub struct RunArg {
     pub run: Option<RunId>,
 }
 
+/// Options of `mttr`.
+#[derive(Debug, Clone, Args)]
+pub struct MttrArgs {
+    /// The cluster's name [default: every cluster]
+    pub name: Option<String>,
+    /// How many outages of each runbook are listed; all are counted
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub last: u32,
+}
+
 /// A run that must be named.
 #[derive(Debug, Clone, Args)]
 pub struct RunRequired {
@@ -282,7 +294,7 @@ pub struct TwinShape {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=9))]
     pub servers: u32,
     /// Agents
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=100))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=200))]
     pub agents: u32,
     /// How many times faster than life
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1000))]

@@ -25,7 +25,7 @@ use crate::runs::Runs;
 use crate::screen::Screen;
 use crate::show::progress::{Detail, Progress};
 use crate::show::{self, Colour, phases};
-use crate::{panic, place, stopping, superseding, telemetry, trace};
+use crate::{panic, past, place, stopping, superseding, telemetry, trace};
 
 /// How a run is driven.
 pub struct Driving<'a> {
@@ -66,6 +66,9 @@ impl Driving<'_> {
 
         let seen = runs.see(&id)?;
         superseding::close_older(older, &seen)?;
+        if seen.replayed.state.closed().is_some() {
+            past::kept_if_any(self.global);
+        }
         telemetry::export(trace_parent.as_deref(), trace::spans_since_last_stop(&seen.records).unwrap_or_default())
             .await;
         self.ending(&runs, &id, outcome)

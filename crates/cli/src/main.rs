@@ -13,6 +13,7 @@ mod making;
 mod observing;
 mod panic;
 mod passphrase;
+mod past;
 mod place;
 mod probing;
 mod reading;

@@ -102,6 +102,11 @@ impl Runs {
         Ok(Self { directory: place::state_dir(global)?.join("runs"), global: global.clone() })
     }
 
+    /// The options that decide where they are.
+    pub fn global(&self) -> &Global {
+        &self.global
+    }
+
     /// Where they are.
     pub fn directory(&self) -> &PathBuf {
         &self.directory

@@ -1,7 +1,7 @@
 //! The durable workflow engine: runbook → plan → schedule → journal → run → report.
 //!
 //! The engine names no transport and no terminal. It knows hosts only as names with a role, actions only as
-//! [`action::Action`], and the disk only through [`journal::Journal`].
+//! [`action::Action`], and the disk only through [`journal::Journal`] and [`history::Store`].
 
 pub mod action;
 pub mod clock;
@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod decide;
 pub mod diagnostic;
 pub mod duration;
+pub mod history;
 pub mod id;
 pub mod inbox;
 pub mod journal;

@@ -11,12 +11,15 @@ use crate::record::{Cause, Event, Record, Verdict};
 use crate::run::{Replay, Replayed, RunError};
 use crate::state::Progress;
 
+mod against;
 mod critical;
 mod render;
 mod spans;
 mod timeline;
 
+pub use against::{Against, Compared};
 pub use critical::{Segment, SegmentKind};
+pub(crate) use render::{align, table, time};
 pub use spans::{Span, SpanKind, SpanOutcome, spans};
 pub use timeline::{Interval, Piece, PieceEnd, Timeline, Wait, WaitKind, union_seconds};
 
@@ -67,6 +70,9 @@ pub struct Report {
     pub attention: Vec<AttentionReport>,
     /// How many engines drove the run.
     pub engines: u32,
+    /// What was forecast of it; a report by itself knows of no other runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<Against>,
 }
 
 /// Something that failed.
@@ -297,6 +303,7 @@ fn assemble(
         waived,
         attention: Vec::new(),
         engines: replayed.engines,
+        forecast: None,
     }
 }
 

@@ -68,6 +68,17 @@ async fn connect_by(cluster: Arc<Cluster>, lost: &[HostName], shell: SshShell) -
     let paths = HostPaths::of(&cluster);
     let lost = lost.to_vec();
     let token = cluster.token.as_ref().and_then(|token| secrets.value(token)).cloned();
-    let access = Access { cluster, paths, lost, token, shell: shell.clone(), kube, bucket, http, redactor };
+    let access = Access {
+        cluster,
+        paths,
+        lost,
+        token,
+        shell: shell.clone(),
+        kube,
+        bucket,
+        http,
+        history: Arc::default(),
+        redactor,
+    };
     Ok(Connected { access, shell })
 }

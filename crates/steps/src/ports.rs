@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rke2flow_engine::action::{Failure, FailureClass};
 use rke2flow_engine::cluster::Cluster;
+use rke2flow_engine::history::Durations;
 use rke2flow_engine::id::HostName;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -33,6 +34,8 @@ pub struct Access {
     pub bucket: Option<Arc<dyn Bucket>>,
     /// Plain HTTP.
     pub http: Arc<dyn Http>,
+    /// What earlier runs of this cluster took; empty when there is no history, and in rehearsals.
+    pub history: Arc<Durations>,
     /// Takes secrets out of whatever is journaled, traced or shown; `Redactor::default()` where there are none.
     pub redactor: crate::secret::Redactor,
 }

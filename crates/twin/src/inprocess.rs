@@ -73,7 +73,9 @@ pub fn access_without(twin: &Twin, cluster: Arc<Cluster>, hook: Hook, lost: &[Ho
     let bucket = cluster.s3.is_some().then(|| port.clone() as Arc<dyn Bucket>);
     let paths = HostPaths::of(&cluster);
     let redactor = Default::default();
-    Access { cluster, paths, lost, token: None, shell: port.clone(), kube: port.clone(), bucket, http: port, redactor }
+    let history = Arc::default();
+    let (shell, kube) = (port.clone(), port.clone());
+    Access { cluster, paths, lost, token: None, shell, kube, bucket, http: port, history, redactor }
 }
 
 /// The inventory of a twin of this kind.

@@ -6,6 +6,7 @@ mod init;
 mod list;
 mod logs;
 mod manual;
+mod mttr;
 mod plan;
 mod rehearse;
 mod report;
@@ -42,6 +43,7 @@ pub fn carry_out(cli: &Cli) -> Outcome {
         Command::Skip(args) => ask::skip(global, args),
         Command::Retry(args) => ask::retry(global, args),
         Command::Report(args) => report::report(global, args),
+        Command::Mttr(args) => mttr::mttr(global, args),
         Command::Init(args) => init::init(global, args),
         Command::Trust(args) => trust::trust(global, args),
         Command::Validate(args) => validate::validate(args),

@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use rke2flow_engine::history::Durations;
 use rke2flow_engine::plan::{self, Forecast};
 use rke2flow_steps::catalogue::StepsCatalogue;
 
@@ -14,7 +16,7 @@ use crate::probing::{self, Finding, Verdict};
 use crate::saved::SavedPlan;
 use crate::show::Colour;
 use crate::show::dry_run;
-use crate::world;
+use crate::{past, world};
 
 /// Shows the plan, after a look at the world unless `--offline`.
 pub fn plan(global: &Global, args: &PlanArgs) -> Outcome {
@@ -22,12 +24,12 @@ pub fn plan(global: &Global, args: &PlanArgs) -> Outcome {
         return Err(Problem::bad_input("a plan has no markdown form").next("rke2flow plan … -o text|json|dot"));
     }
     let made = making::make(global, &args.making)?;
-    let forecast = Forecast::of(&made.planned.plan, &StepsCatalogue::offline()).expect("planning refuses cycles");
+    let history = past::durations(global, &made.planned.plan);
     if args.offline {
-        show_unprobed(global, &made, &forecast);
+        show_unprobed(global, &made, &past::forecast(&made.planned.plan, &history));
         return save(args.out.as_deref(), &made, Vec::new());
     }
-    block_on(probed(global, args, &made, &forecast))
+    block_on(probed(global, args, &made, history))
 }
 
 fn show_unprobed(global: &Global, made: &Made, forecast: &Forecast) {
@@ -39,9 +41,11 @@ fn show_unprobed(global: &Global, made: &Made, forecast: &Forecast) {
     }
 }
 
-async fn probed(global: &Global, args: &PlanArgs, made: &Made, forecast: &Forecast) -> Outcome {
+async fn probed(global: &Global, args: &PlanArgs, made: &Made, history: Arc<Durations>) -> Outcome {
     let plan = &made.planned.plan;
-    let access = world::reach(made.cluster.clone(), &made.planned.plan).await?.access;
+    let forecast = &past::forecast(plan, &history);
+    let mut access = world::reach(made.cluster.clone(), plan).await?.access;
+    access.history = history;
     let findings = probing::probe(plan, &StepsCatalogue::new(access)).await;
     match global.output {
         Output::Json => print_json(&dry_run::json(plan, forecast, &findings)),

@@ -16,7 +16,7 @@ use crate::args::{AbortArgs, ConsentArgs, Global, ResumeArgs};
 use crate::driving::{Driving, run_problem};
 use crate::exit::{Exit, Outcome, Problem};
 use crate::runs::{Runs, Seen, Stands};
-use crate::{place, world};
+use crate::{past, place, world};
 
 /// Goes on with a run; what is done is not repeated.
 pub fn resume(global: &Global, args: &ResumeArgs) -> Outcome {
@@ -76,7 +76,8 @@ async fn go_on(global: &Global, runs: &Runs, seen: &Seen, consent: ConsentArgs, 
     let cluster = Arc::new(cluster_of(run.replayed())?);
     let (runbook, finished) = (&seen.replayed.plan.runbook, done(&seen.replayed));
     eprintln!("run {id} of {runbook} on {}: {finished} done already, not repeated", cluster.name);
-    let access = world::reach_again(cluster.clone(), &seen.replayed.opened.lost).await?;
+    let mut access = world::reach_again(cluster.clone(), &seen.replayed.opened.lost).await?;
+    access.history = past::durations(global, &seen.replayed.plan);
     Driving { global, consent, revisions, access }.drive(run, &cluster).await
 }
 

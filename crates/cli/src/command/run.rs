@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use jiff::Timestamp;
 use rke2flow_engine::clock::Clock;
 use rke2flow_engine::id::RunId;
-use rke2flow_engine::plan::Plan;
+use rke2flow_engine::plan::{self, Plan};
 use rke2flow_engine::record::RunOpened;
 use rke2flow_engine::run::{NewRun, Revisions, Run};
 use rke2flow_engine::state::Waiver;
@@ -19,7 +19,7 @@ use crate::exit::Outcome;
 use crate::making::{self, Made};
 use crate::runs::Runs;
 use crate::saved::SavedPlan;
-use crate::{place, probing, telemetry, world};
+use crate::{past, place, probing, telemetry, world};
 
 /// Plans, connects to every host, and drives a new run.
 pub fn run(global: &Global, args: &RunArgs) -> Outcome {
@@ -37,7 +37,9 @@ pub async fn begin(global: &Global, args: &RunArgs) -> Outcome {
     let reached = world::reach(made.cluster.clone(), &made.planned.plan).await?;
     let takeover = driving::takeover(args.consent, &made.planned.plan);
     reached.must_be_free(&place::who(), takeover, &runs)?;
-    let access = reached.access;
+    let mut access = reached.access;
+    access.history = past::durations(global, &made.planned.plan);
+    let forecast = past::forecast(&made.planned.plan, &access.history);
     if let Some(saved) = saved {
         saved.must_agree_with(&probing::probe(&made.planned.plan, &StepsCatalogue::new(access.clone())).await)?;
     }
@@ -46,6 +48,7 @@ pub async fn begin(global: &Global, args: &RunArgs) -> Outcome {
     let clock = Clock::with_speed(made.cluster.speed());
     let run = Run::create(runs.directory(), new, &clock).map_err(|error| run_problem(&runs, &id, &error))?;
     eprintln!("run {id}, kept in {}", runs.directory_of(&id).path().display());
+    eprintln!("{}", plan::forecast_line(&made.planned.plan, &forecast));
     let driving = Driving { global, consent: args.consent, revisions: Revisions::Strict, access };
     driving.drive(run, &made.cluster).await
 }

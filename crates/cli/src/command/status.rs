@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rke2flow_engine::clock::Clock;
 use rke2flow_engine::journal::{self, RunDirectory};
 use rke2flow_engine::record::{Event, Record};
@@ -11,6 +12,7 @@ use super::{block_on, print, print_json};
 use crate::args::{Global, Output, RunArg};
 use crate::exit::{Exit, Outcome, Problem};
 use crate::held::held;
+use crate::past::{self, Rest};
 use crate::runs::{Runs, Seen, Stands};
 use crate::show::progress::{Detail, Progress};
 use crate::show::{self, Colour, phases};
@@ -61,8 +63,14 @@ fn status_text(runs: &Runs, seen: &Seen) -> Result<String, Problem> {
     if state.closed().is_none() {
         section("on hosts", held(&seen.records).iter().map(|held| format!("{}: {}", held.target, held.what)).collect());
     }
+    section("forecast", rest(runs, seen).map(|rest| rest.line()).into_iter().collect());
     section("next", next(runs, seen));
     Ok(lines.join("\n"))
+}
+
+/// What is left of it.
+fn rest(runs: &Runs, seen: &Seen) -> Option<Rest> {
+    Rest::of(seen, &past::durations(runs.global(), &seen.replayed.plan), Timestamp::now())
 }
 
 fn next(runs: &Runs, seen: &Seen) -> Vec<String> {
@@ -115,6 +123,7 @@ pub(super) fn status_json(runs: &Runs, seen: &Seen) -> Result<Value, Problem> {
         "paused": state.paused(),
         "aborting": state.aborting(),
         "on_hosts": if state.closed().is_none() { held(&seen.records) } else { Vec::new() },
+        "forecast": rest(runs, seen).map(|rest| rest.json()),
         "next": next(runs, seen),
     }))
 }
@@ -130,6 +139,9 @@ pub fn watch(global: &Global, args: &RunArg) -> Outcome {
         _ => progress.record(record).iter().for_each(|line| print(line)),
     };
     seen.records.iter().for_each(&mut show);
+    if let Some(rest) = rest(&runs, &seen) {
+        eprintln!("{}", rest.line());
+    }
     let mut shown = seen.replayed.state.closed().is_some();
     let mut known = Known { records: seen.records.len() as u64, bytes: 0 };
     block_on(async {

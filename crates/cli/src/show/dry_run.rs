@@ -137,5 +137,5 @@ fn write_summary(out: &mut String, plan: &Plan, forecast: &Forecast, findings: &
             push(out, format_args!("will not be rolled back: {}: {why}", plan.steps[step].id));
         }
     }
-    push(out, format_args!("forecast {}, of it outage {}", forecast.total, forecast.outage));
+    push(out, format_args!("{}", plan::forecast_line(plan, forecast)));
 }

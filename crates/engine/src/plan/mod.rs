@@ -31,11 +31,11 @@ use crate::duration::Span;
 use crate::id::{HostName, InstanceId, PhaseId, StepId, Target};
 
 pub use build::{INSTANCES_MAX, Planned, Request, build};
-pub use forecast::{Forecast, Leg};
+pub use forecast::{Basis, Expected, Forecast, Late, Leg, Slot};
 pub use graph::{Cycle, StepGraph};
 pub(crate) use params::cluster_field;
 pub use resolve::{HOST_FIELDS, Index, ROUND_FIELDS, RUN_FIELDS, Scope};
-pub use show::{PLAN_SCHEMA, dot, json, text};
+pub use show::{PLAN_SCHEMA, dot, expected, forecast_line, json, text};
 
 /// A runbook made concrete. Everything that running, resuming and reporting needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

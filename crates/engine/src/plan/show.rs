@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::{Always, Forecast, NeedPlan, PhaseClock, Plan, StepPlan};
 use crate::cluster::Topology;
-use crate::id::Target;
+use crate::duration::Span;
+use crate::id::{PhaseId, Target};
 
 /// The name and version of the JSON form.
 pub const PLAN_SCHEMA: &str = "rke2flow.dev/plan/v1";
@@ -28,12 +29,7 @@ pub fn text(plan: &Plan, forecast: &Forecast) -> String {
     for host in plan.hosts.iter().filter(|host| host.lost) {
         line(&mut out, format_args!("  {} is declared lost and is in no step", host.name));
     }
-    let budget = plan.budget.map(|budget| format!(", budget {budget}")).unwrap_or_default();
-    let outage = match plan.phases.iter().any(|phase| phase.clock == PhaseClock::Outage) {
-        true => format!(", of it outage {}", forecast.outage),
-        false => String::new(),
-    };
-    line(&mut out, format_args!("forecast {}{outage}{budget}", forecast.total));
+    line(&mut out, format_args!("{}", forecast_line(plan, forecast)));
     let order = plan.graph().map(|graph| graph.order().to_vec()).unwrap_or_default();
     for (index, phase) in plan.phases.iter().enumerate() {
         let steps: Vec<&StepPlan> = order.iter().map(|&step| &plan.steps[step]).filter(|s| s.phase == index).collect();
@@ -41,7 +37,9 @@ pub fn text(plan: &Plan, forecast: &Forecast) -> String {
             continue;
         }
         let budget = phase.budget.map(|budget| format!(", budget {budget}")).unwrap_or_default();
-        let expected = forecast.phases.get(index).map(|(_, expected)| *expected).unwrap_or_default();
+        let of = |phases: &[(PhaseId, Span)]| phases.get(index).map(|(_, expected)| *expected).unwrap_or_default();
+        let late = forecast.p90.as_ref().map(|late| of(&late.phases));
+        let expected = expected(of(&forecast.phases), late);
         let round = phase.round.as_ref().map(|round| format!(", {round}")).unwrap_or_default();
         line(&mut out, format_args!("\n{} ({:?}{budget}), forecast {expected}{round}", phase.id, phase.clock));
         for step in steps {
@@ -52,6 +50,32 @@ pub fn text(plan: &Plan, forecast: &Forecast) -> String {
         line(&mut out, format_args!("\nthe longest way: {}", longest_way(forecast)));
     }
     out
+}
+
+/// The forecast in one line: `forecast 12m (p90 15m), of it outage 3m (p90 4m), budget 15m; measured in 4 runs`.
+pub fn forecast_line(plan: &Plan, forecast: &Forecast) -> String {
+    let late = forecast.p90.as_ref();
+    let total = expected(forecast.total, late.map(|late| late.total));
+    let outage = match plan.phases.iter().any(|phase| phase.clock == PhaseClock::Outage) {
+        true => format!(", of it outage {}", expected(forecast.outage, late.map(|late| late.outage))),
+        false => String::new(),
+    };
+    let budget = plan.budget.map(|budget| format!(", budget {budget}")).unwrap_or_default();
+    format!("forecast {total}{outage}{budget}; {}", forecast.basis.words())
+}
+
+/// What something takes in half of the cases, and in nine of ten.
+pub fn expected(p50: Span, p90: Option<Span>) -> String {
+    match p90 {
+        Some(p90) => format!("{} (p90 {})", readable(p50), readable(p90)),
+        None => readable(p50).to_string(),
+    }
+}
+
+/// Whole seconds from ten seconds on.
+fn readable(span: Span) -> Span {
+    let seconds = span.get().as_secs_f64();
+    if seconds >= 10.0 { Span::from_secs(seconds.round() as u64) } else { span }
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {

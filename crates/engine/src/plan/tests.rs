@@ -192,7 +192,7 @@ fn an_offline_plan_shows_what_runs_where_in_which_order_and_how_long() {
     insta::assert_snapshot!(text(&plan, &forecast), @r#"
     toy on toy: 2 hosts, one server
       agent-1 is declared lost and is in no step
-    forecast 50s, of it outage 10s
+    forecast 50s, of it outage 10s; typical: nothing was measured on this cluster yet
 
     p (Before), forecast 30s
       point              operator

@@ -83,6 +83,7 @@ impl Report {
 
     fn sections(&self) -> Vec<Section> {
         let mut sections = vec![self.steps_section()];
+        sections.extend(self.forecast_section());
         sections.extend(self.critical_section());
         let failed = self
             .failed
@@ -115,6 +116,16 @@ impl Report {
         let rows: Vec<_> = self.steps.iter().map(row).collect();
         let header = ["step", "targets", "attempts", "took"].map(str::to_owned).to_vec();
         Section { title: "steps".to_owned(), rows: [vec![header], rows].concat() }
+    }
+
+    fn forecast_section(&self) -> Option<Section> {
+        let forecast = self.forecast.as_ref()?;
+        let rows = forecast.rows.iter().map(|row| {
+            let late = row.p90_seconds.map_or_else(|| "-".to_owned(), time);
+            vec![row.what.clone(), time(row.p50_seconds), late, time(row.seconds), row.verdict().to_owned()]
+        });
+        let title = format!("against the forecast ({})", forecast.basis);
+        Section::of(&title, ["what", "p50", "p90", "took", "verdict"], rows.collect())
     }
 
     fn critical_section(&self) -> Option<Section> {
@@ -170,7 +181,7 @@ fn word(verdict: BudgetVerdict) -> &'static str {
 }
 
 /// Whole seconds from ten seconds on, tenths below.
-fn time(seconds: f64) -> String {
+pub(crate) fn time(seconds: f64) -> String {
     if seconds >= 10.0 {
         return Span::from_secs(seconds.round() as u64).to_string();
     }
@@ -183,7 +194,7 @@ fn first_line(text: &str) -> String {
 }
 
 /// Columns as wide as their widest cell, two spaces apart.
-fn align(rows: &[Vec<String>]) -> String {
+pub(crate) fn align(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
@@ -199,7 +210,7 @@ fn align(rows: &[Vec<String>]) -> String {
 }
 
 /// A markdown table; the first row is its header.
-fn table(rows: &[Vec<String>]) -> String {
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let mut text = String::new();
     for (at, row) in rows.iter().enumerate() {
         let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();

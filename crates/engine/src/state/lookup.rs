@@ -64,6 +64,12 @@ impl State {
         Progress { targets, begun: state.begun, done: state.done, failed: state.failed }
     }
 
+    /// Whether a target of a step has come past a position of its sequence: done, or skipped.
+    pub fn is_past(&self, step: usize, target: usize, position: usize) -> bool {
+        let lane = &self.lanes[self.graph.lanes_of(step).start + target];
+        lane.standing == Standing::Done || lane.position > position
+    }
+
     /// Whether a phase was entered, and whether it was left.
     pub fn phase_progress(&self, phase: usize) -> (bool, bool) {
         (self.phases[phase].entered, self.phases[phase].left)

@@ -9,6 +9,7 @@ mod crash;
 mod disk;
 mod failures;
 mod gates;
+mod history;
 mod observers;
 mod order;
 mod property;

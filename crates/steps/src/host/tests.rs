@@ -76,6 +76,7 @@ fn hosts(
     redactor.learn("hunter22");
     let paths = HostPaths::of(&cluster);
     let access = Access {
+        history: Arc::default(),
         cluster: Arc::new(cluster),
         paths,
         lost: Vec::new(),

@@ -64,6 +64,7 @@ impl Scene {
         let state = Arc::new(Mutex::new(State::default()));
         let world = Arc::new(Fake { state: state.clone() });
         let access = Access {
+            history: Arc::default(),
             paths: HostPaths::of(&cluster),
             bucket: cluster.s3.is_some().then(|| world.clone() as Arc<dyn Bucket>),
             cluster: Arc::new(cluster),
