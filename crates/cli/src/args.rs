@@ -92,7 +92,7 @@ pub enum Command {
     Retry(AskStepArgs),
     /// Show phases against budgets, the critical path and what was waited for
     Report(RunArg),
-    /// Show how long recoveries took, run by run and phase by phase, over all runs; rehearsals do not count
+    /// Show how long recoveries took, over all runs of each cluster; rehearsals do not count
     Mttr(MttrArgs),
     /// Write a cluster file from what a server, a kubeconfig or OpenTofu's outputs say
     Init(InitArgs),
