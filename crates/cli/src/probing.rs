@@ -282,6 +282,10 @@ fn mark_what_earlier_steps_undo(plan: &Plan, findings: &mut [Finding]) {
             acted_in_lane.insert(lane);
             continue;
         }
+        if let Some(step) = undone_round_before(plan, finding, &before, &acts) {
+            finding.verdict = Verdict::KnownAfter;
+            finding.why = plan.steps[step].id.to_string();
+        }
         if finding.verdict != Verdict::Done || lane_is_skipped(finding) {
             continue;
         }
@@ -298,6 +302,22 @@ fn mark_what_earlier_steps_undo(plan: &Plan, findings: &mut [Finding]) {
             finding.why = plan.steps[step].id.to_string();
         }
     }
+}
+
+/// The last step that would act in a round before: what refuses or cannot be told now is asked of the world that the
+/// round before leaves, such as whether the next release is one minor further.
+fn undone_round_before(
+    plan: &Plan,
+    finding: &Finding,
+    before: &[BTreeSet<usize>],
+    acts: &BTreeSet<(usize, Target)>,
+) -> Option<usize> {
+    let own = plan.round_of(finding.step)?.number;
+    if !matches!(finding.verdict, Verdict::WouldRefuse | Verdict::CannotTell | Verdict::WouldWait) {
+        return None;
+    }
+    let earlier = |step: &usize| plan.round_of(*step).is_some_and(|round| round.number < own);
+    acts.iter().map(|(step, _)| *step).filter(|step| before[finding.step].contains(step)).rfind(earlier)
 }
 
 /// Done because the sequence's own `done_when` holds, not because this action's goal does.

@@ -93,7 +93,7 @@ pub fn cluster(spec: &TwinSpec) -> Cluster {
         format: 1,
         name: spec.name.clone(),
         distribution: spec.distribution,
-        // What the operator wants next: the newest release that there is.
+        // What the operator wants next.
         version: spec.releases.last().cloned(),
         hosts: hosts.collect(),
         ssh: Ssh::default(),

@@ -19,7 +19,7 @@ pub struct TwinSpec {
     pub agents: usize,
     /// The version that runs at the beginning.
     pub version: String,
-    /// The releases that can be downloaded.
+    /// The releases that can be downloaded; the last one is what the cluster file asks for.
     pub releases: Vec<String>,
     /// Persistent volumes that pods of the workload use.
     pub volumes: Vec<VolumeSpec>,
@@ -130,7 +130,7 @@ impl Default for TwinSpec {
             servers: 3,
             agents: 3,
             version: "v1.33.4+rke2r1".to_owned(),
-            releases: vec!["v1.33.4+rke2r1".to_owned(), "v1.34.1+rke2r1".to_owned()],
+            releases: ["v1.35.1+rke2r1", "v1.33.4+rke2r1", "v1.34.1+rke2r1"].map(str::to_owned).to_vec(),
             volumes: vec![VolumeSpec { namespace: "shop".to_owned(), claim: "data-db-0".to_owned(), gib: 16 }],
             speed: 1,
             faults: Vec::new(),

@@ -24,6 +24,19 @@ const NEW: &str = "v1.34.1+rke2r1";
 enum Disturbed {
     Upgrade,
     Rollback,
+    /// An upgrade over two minor releases.
+    Hops,
+}
+
+impl Disturbed {
+    /// Rounds are the steps of an upgrade once more: a part of their points is enough. An odd number, so that before and
+    /// after come in turn.
+    fn stride(self) -> usize {
+        match self {
+            Disturbed::Upgrade | Disturbed::Rollback => 1,
+            Disturbed::Hops => 13,
+        }
+    }
 }
 
 /// How a disturbed run ended.
@@ -43,6 +56,11 @@ fn a_rollback_stopped_anywhere_comes_to_the_same_end() {
     matrix(Disturbed::Rollback);
 }
 
+#[test]
+fn an_upgrade_over_two_minors_stopped_anywhere_comes_to_the_same_end() {
+    matrix(Disturbed::Hops);
+}
+
 /// Stops the run before and after every record and every effect that the undisturbed run has.
 fn matrix(which: Disturbed) {
     let undisturbed = on_a_runtime(which, None);
@@ -50,7 +68,7 @@ fn matrix(which: Disturbed) {
     let effects = (0..undisturbed.effects).flat_map(|n| [Stop::Effect(n, Side::Before), Stop::Effect(n, Side::After)]);
     let points: Vec<Stop> = records.map(Stop::Record).chain(effects).collect();
     assert_eq!(points.len() as u64, 2 * (undisturbed.records + undisturbed.effects));
-    let points: Vec<Stop> = points.into_iter().step_by(stride()).collect();
+    let points: Vec<Stop> = points.into_iter().step_by(stride() * which.stride()).collect();
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
@@ -94,9 +112,11 @@ async fn disturbed(which: Disturbed, stop: Option<Stop>) -> End {
         let (_, outcome) = rehearsed.run("261122-0400-upgr", UPGRADE, None).await;
         assert_eq!(outcome.unwrap().unwrap(), Outcome::Closed(Verdict::Succeeded));
     }
+    let hops = UPGRADE.replace(r#"["${cluster.version}"]"#, r#"["v1.34.1+rke2r1", "v1.35.1+rke2r1"]"#);
     let (id, text) = match which {
         Disturbed::Upgrade => ("261122-0400-upgr", UPGRADE),
         Disturbed::Rollback => ("261122-0500-back", ROLLBACK),
+        Disturbed::Hops => ("261122-0400-upgr", hops.as_str()),
     };
     let (run, outcome) = rehearsed.run(id, text, stop).await;
     let (records, effects) = (run.disk.len() as u64, run.effects.load(Ordering::Relaxed));

@@ -40,7 +40,8 @@ pub fn text(plan: &Plan, forecast: &Forecast, findings: &[Finding], colour: Colo
             continue;
         }
         let budget = phase.budget.map(|budget| format!(", budget {budget}")).unwrap_or_default();
-        push(&mut out, format_args!("\n{} ({:?}{budget})", phase.id, phase.clock));
+        let round = phase.round.as_ref().map(|round| format!(", {round}")).unwrap_or_default();
+        push(&mut out, format_args!("\n{} ({:?}{budget}){round}", phase.id, phase.clock));
         for step in steps {
             write_step(&mut out, plan, step, findings, colour);
         }

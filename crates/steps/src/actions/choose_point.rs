@@ -2,6 +2,7 @@
 
 mod candidates;
 mod loss;
+mod rounds;
 mod source;
 
 use std::collections::BTreeMap;
@@ -27,7 +28,8 @@ use crate::token::token_hash;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChoosePoint {
-    /// `latest`, the id of the run that made it, or the name of a snapshot file, which needs no recovery point.
+    /// `latest`, the id of the run that made it (of several rounds: the newest point; `RUN-1` is that of the first), or
+    /// the name of a snapshot file, which needs no recovery point.
     pub to: Param<String>,
     /// The server that is going to be restored; the cluster file's when empty.
     #[serde(default)]
@@ -75,10 +77,10 @@ impl Goal for ChoosePoint {
                     return Ok(Probe::Refused { expected: expected.to_owned(), found });
                 }
             },
-            name => own.into_iter().find(|point| is_meant(point, name)),
+            name => rounds::named(&own, name),
         };
         match point {
-            Some(point) => self.of_point(world, context, point, &server).await,
+            Some(point) => self.of_point(world, context, point, &rounds::others(&own, point), &server).await,
             None => self.of_file(world, context, &candidates, &server).await,
         }
     }
@@ -90,6 +92,7 @@ impl ChoosePoint {
         world: &World,
         context: &Context,
         point: &RecoveryPoint,
+        others: &[String],
         server: &HostName,
     ) -> Result<Probe, Failure> {
         let from = From::read(known(&self.from)?)?;
@@ -111,6 +114,7 @@ impl ChoosePoint {
         if let Some(mixed) = point.mixed() {
             told.insert(0, format!("this point lies in the middle of an upgrade ({mixed})"));
         }
+        told.extend(others.iter().cloned());
         let words = Words {
             id: &point.id,
             version: &point.version,
@@ -172,10 +176,6 @@ fn latest<'a>(newest_first: &[&'a RecoveryPoint]) -> Result<Option<&'a RecoveryP
         }
     }
     if mixed.is_empty() { Ok(None) } else { Err(mixed.join("; ")) }
-}
-
-fn is_meant(point: &RecoveryPoint, name: &str) -> bool {
-    point.id == name || point.snapshots.iter().any(|file| file.path == name || base_name(&file.path) == name)
 }
 
 /// A snapshot cannot be read with another token than it was taken with (DOC:datastore/backup_restore.md "Security").

@@ -8,8 +8,9 @@ use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
 
 use crate::actions::cordon::CORDONED;
+use crate::actions::hop::Hop;
 use crate::actions::unfence;
-use crate::actions::{Goal, World, info, known, unless_missing};
+use crate::actions::{Goal, World, info, unless_missing};
 use crate::kinds::Node;
 
 /// Goal: every node runs this version, and nothing that rke2flow set aside is left so.
@@ -18,6 +19,9 @@ use crate::kinds::Node;
 pub struct ClusterVersion {
     /// `v1.33.4+rke2r1`
     pub version: Param<String>,
+    /// Releases of later rounds of the same run: what runs one of them has this one behind it.
+    #[serde(default)]
+    pub later: Param<Vec<String>>,
 }
 
 #[async_trait]
@@ -33,14 +37,14 @@ impl Goal for ClusterVersion {
     };
 
     async fn probe(&self, world: &World, _context: &Context) -> Result<Probe, Failure> {
-        let version = known(&self.version)?;
+        let hop = Hop::of(&self.version, &self.later)?;
         let nodes: Vec<Node> = world.objects().list("/api/v1/nodes").await?.unwrap_or_default();
         let hosts = &world.cluster().hosts;
         let (mut left, mut others) = (Vec::new(), BTreeMap::<&str, Vec<&str>>::new());
         for host in hosts {
             match nodes.iter().find(|node| node.metadata.name == host.name.as_str()) {
                 None => left.push(format!("the API has no node {}", host.name)),
-                Some(node) if node.version() != version => {
+                Some(node) if !hop.is_reached_by(node.version()) => {
                     others.entry(node.version()).or_default().push(host.name.as_str());
                 }
                 Some(_) => {}
@@ -70,7 +74,25 @@ mod tests {
     use serde_json::json;
 
     fn at(version: &str) -> ClusterVersion {
-        ClusterVersion { version: Param::Known(version.to_owned()) }
+        ClusterVersion { version: Param::Known(version.to_owned()), later: Param::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_is_a_hop_further_has_this_one_behind_it_and_an_older_or_newer_one_has_not() {
+        let scene = Scene::new();
+        let hop = |version: &str| ClusterVersion {
+            version: Param::Known(version.to_owned()),
+            later: Param::Known(vec![NEW.to_owned(), "v1.35.1+rke2r1".to_owned()]),
+        };
+        let runs = |version: &str| {
+            scene.edit("/api/v1/nodes/agent-1", |node| node["status"]["nodeInfo"]["kubeletVersion"] = version.into());
+        };
+        runs(NEW);
+        scene.on("operator", hop(OLD)).satisfied().await;
+        for other in ["v1.33.3+rke2r1", "v1.34.9+rke2r1", "v1.36.0+rke2r1"] {
+            runs(other);
+            assert_eq!(scene.on("operator", hop(OLD)).pending().await, format!("agent-1 runs {other}"));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use self::evidence::Evidence;
+use crate::actions::hop::Hop;
 use crate::actions::{Finding, Goal, World, info, known};
 
 /// Goal: every precondition of the run holds; all that do not are told at once.
@@ -24,6 +25,9 @@ pub struct Guard {
     /// The version that the cluster is about to run; empty: no upgrade is meant.
     #[serde(default)]
     pub version: Param<String>,
+    /// Releases of later rounds of the same run: a host that runs one of them has this one behind it.
+    #[serde(default)]
+    pub later: Param<Vec<String>>,
     /// Names of checks whose refusal is passed over.
     #[serde(default)]
     pub waived: Param<Vec<String>>,
@@ -43,9 +47,10 @@ impl Goal for Guard {
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
         let waived = self.waived()?;
         let evidence = Evidence::gather(world, known(&self.lost)?).await;
+        let hop = Hop::of(&self.version, &self.later)?;
         let mut findings = Vec::new();
         for check in &self.checks {
-            let finding = evidence.judge(world, *check, known(&self.version)?);
+            let finding = evidence.judge(world, *check, &hop);
             findings.push(if waived.contains(check) { finding.waived() } else { finding });
         }
         let failed = findings.iter().filter(|finding| finding.failed()).count();
@@ -134,6 +139,7 @@ mod tests {
         Guard {
             checks: Check::all(),
             version: Param::Known(version.to_owned()),
+            later: Param::default(),
             waived: Param::Known(waived),
             lost: Param::default(),
         }
@@ -175,6 +181,16 @@ mod tests {
         let refused = Scene::new().on("operator", guard("v1.33.3+rke2r1", &[])).failure().await;
         assert!(refused.observed.contains("would be a downgrade"), "{refused}");
         Scene::new().on("operator", guard("v1.33.4+rke2r1", &[])).satisfied().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_is_a_hop_further_is_no_downgrade() {
+        let scene = Scene::new();
+        scene.edit("/api/v1/nodes/server-0", |node| node["status"]["nodeInfo"]["kubeletVersion"] = NEW.into());
+        let goal = |later: &str| Guard { later: Param::Known(vec![later.to_owned()]), ..guard("v1.33.5+rke2r1", &[]) };
+        scene.on("operator", goal(NEW)).satisfied().await;
+        let refused = scene.on("operator", goal("v1.34.9+rke2r1")).failure().await;
+        assert!(refused.observed.contains("v1.33.5+rke2r1 would be a downgrade"), "{refused}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use rke2flow_engine::value::Facts;
 use rke2flow_engine::value::{FactSpec, Param, ValueType};
 use serde::{Deserialize, Serialize};
 
+use crate::actions::hop::Hop;
 use crate::actions::node_ready::staleness;
 use crate::actions::{Clocks, Finding, Goal, LEASE_FRESH, World, info, known, moment, stamp};
 use crate::actions::{http_check, voter};
@@ -22,6 +23,9 @@ pub struct Health {
     /// The version that every node must run; empty: any.
     #[serde(default)]
     pub version: Param<String>,
+    /// Releases of later rounds of the same run: what runs one of them has this one behind it.
+    #[serde(default)]
+    pub later: Param<Vec<String>>,
     /// Leases must be renewed after this moment, RFC 3339; empty: within the last minute.
     #[serde(default)]
     pub since: Param<String>,
@@ -79,7 +83,8 @@ impl Health {
 
     /// The exact set of nodes, each Ready by its own fresh word and of the version: a count would take ghosts for nodes.
     async fn nodes(&self, world: &World, expected: &[&Host], clocks: &Clocks) -> Result<Finding, Failure> {
-        let (version, restored) = (known(&self.version)?, moment(&self.since)?);
+        let (hop, restored) = (Hop::of(&self.version, &self.later)?, moment(&self.since)?);
+        let version = hop.version;
         let fresh = stamp(clocks.now().as_second() - LEASE_FRESH.as_secs() as i64);
         let nodes: Vec<Node> = world.objects().list("/api/v1/nodes").await?.unwrap_or_default();
         let leases: Vec<Lease> = world.objects().list(Lease::NODES).await?.unwrap_or_default();
@@ -97,7 +102,7 @@ impl Health {
             if !node.said_ready() {
                 ill.push(format!("{name} is not ready"));
             }
-            if !version.is_empty() && node.version() != version {
+            if !version.is_empty() && !hop.is_reached_by(node.version()) {
                 ill.push(format!("{name} runs {}", node.version()));
             }
         }
@@ -197,7 +202,7 @@ mod tests {
 
     fn health(version: &str) -> Health {
         let version = Param::Known(version.to_owned());
-        Health { version, since: Param::default(), lost: Param::default() }
+        Health { version, later: Param::default(), since: Param::default(), lost: Param::default() }
     }
 
     fn with_url(status: u16) -> Scene {

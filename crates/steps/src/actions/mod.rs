@@ -5,6 +5,7 @@ mod census;
 mod changes;
 mod clocks;
 mod finding;
+mod hop;
 mod snapshot_record;
 #[cfg(test)]
 mod testing;

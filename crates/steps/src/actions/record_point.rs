@@ -45,7 +45,8 @@ impl Goal for RecordPoint {
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
         let host = host_of(context)?;
         let points = world.hosts().points(host).await?;
-        let Some(point) = points.iter().rev().find(|point| point.id == context.run.as_str()) else {
+        let id = context.round_id();
+        let Some(point) = points.iter().rev().find(|point| point.id == id.as_str()) else {
             return Ok(Probe::pending("the host keeps no recovery point of this run"));
         };
         if let Some(why) = incomplete(world, point).await? {
@@ -85,7 +86,8 @@ impl RecordPoint {
         let nodes: Vec<Node> = world.objects().list("/api/v1/nodes").await?.unwrap_or_default();
         let node = nodes.iter().find(|node| node.metadata.name == owner.as_str());
         let node = node.ok_or_else(|| Failure::transient(format!("the API has no node {owner}")))?;
-        let before = sentinel::name(&context.run, sentinel::Which::Before);
+        let id = context.round_id();
+        let before = sentinel::name(&id, sentinel::Which::Before);
         let Some(before) = world.objects().get::<AnyKind>(&sentinel::path(&before)).await? else {
             return Err(Failure::permanent(format!("there is no sentinel {before} to recognise the snapshot by")));
         };
@@ -94,7 +96,7 @@ impl RecordPoint {
         let owned = identities.get(owner.as_str()).cloned().unwrap_or_default();
         Ok(RecoveryPoint {
             schema: SCHEMA.to_owned(),
-            id: context.run.to_string(),
+            id: id.to_string(),
             cluster: context.cluster.clone(),
             taken_at: taken_at(first),
             version: node.version().to_owned(),
@@ -105,8 +107,8 @@ impl RecordPoint {
             // The last thing that is certain to be in the snapshot, and the same whoever reads it, and when.
             etcd_revision: before.metadata.resource_version.parse().unwrap_or_default(),
             sentinel_before: before.metadata.uid,
-            sentinel_after: sentinel::name(&context.run, sentinel::Which::After),
-            velero_backup: contents::backup(world, context.run.as_str()).await?,
+            sentinel_after: sentinel::name(&id, sentinel::Which::After),
+            velero_backup: contents::backup(world, &id).await?,
             nodes: nodes.iter().map(contents::node).collect(),
             etcd_version: owned.etcd_version,
             token_hash: owned.token_hash,
@@ -121,9 +123,10 @@ impl RecordPoint {
 
 /// The point as another server or the bucket has it already: every server keeps the same.
 async fn kept_elsewhere(world: &World, context: &Context) -> Result<Option<RecoveryPoint>, Failure> {
+    let id = context.round_id();
     for server in world.servers() {
         let Some(points) = answered(world.hosts().points(&server.name).await)? else { continue };
-        let own = points.into_iter().rev().find(|point| point.id == context.run.as_str());
+        let own = points.into_iter().rev().find(|point| point.id == id.as_str());
         if let Some(point) = own
             && missing(world, &point).await?.is_none()
         {
@@ -188,7 +191,8 @@ async fn snapshots(world: &World, context: &Context) -> Result<Vec<(HostName, Fi
         true => Ok(found),
         false => {
             let what = format!("{} keeps no snapshot of this run", lacking.join(", "));
-            Err(Failure::transient(what).next(format!("rke2flow retry {} copy", context.run)))
+            let round = context.round.map_or_else(String::new, |round| format!("-{round}"));
+            Err(Failure::transient(what).next(format!("rke2flow retry {} copy{round}", context.run)))
         }
     }
 }

@@ -7,8 +7,9 @@ use rke2flow_engine::id::HostName;
 use rke2flow_engine::value::{FactSpec, Param, ValueType};
 use serde::{Deserialize, Serialize};
 
+use crate::actions::hop::Hop;
 use crate::actions::start_unit::{on_its_way, started_at};
-use crate::actions::{Goal, World, host_of, info, known, stamp};
+use crate::actions::{Goal, World, host_of, info, stamp};
 use crate::command::Change;
 
 /// Goal: the node has been restarted into this version.
@@ -17,6 +18,9 @@ use crate::command::Change;
 pub struct RestartUnit {
     /// `v1.33.4+rke2r1`
     pub version: Param<String>,
+    /// Releases of later rounds of the same run: what runs one of them has this one behind it.
+    #[serde(default)]
+    pub later: Param<Vec<String>>,
 }
 
 #[async_trait]
@@ -28,7 +32,7 @@ impl Goal for RestartUnit {
     };
 
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
-        let version = known(&self.version)?;
+        let hop = Hop::of(&self.version, &self.later)?;
         let survey = world.survey(context).await?;
         match survey.unit.as_str() {
             "active" => {}
@@ -56,18 +60,18 @@ impl Goal for RestartUnit {
         if renewed.is_none_or(|renewed| renewed < stamp(survey.unit_active_since)) {
             return Ok(Probe::InProgress("the node has told nothing since the unit started".to_owned()));
         }
-        if node.version() == version {
+        if hop.is_reached_by(node.version()) {
             return Ok(Probe::Satisfied(started_at(&survey)));
         }
         Ok(Probe::pending(format!("the node runs {}", node.version())))
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
-        let version = known(&self.version)?;
+        let hop = Hop::of(&self.version, &self.later)?;
         let own = host_of(context)?;
         let survey = world.survey(context).await?;
-        if survey.installed != *version {
-            let what = format!("cannot restart {own} into {version}: {} is installed", survey.installed);
+        if !hop.is_reached_by(&survey.installed) {
+            let what = format!("cannot restart {own} into {}: {} is installed", hop.version, survey.installed);
             return Err(Failure::permanent(what));
         }
         if world.entry(own)?.role == Role::Server {
@@ -103,7 +107,7 @@ mod tests {
     use crate::actions::testing::{NEW, Scene};
 
     fn into_new() -> RestartUnit {
-        RestartUnit { version: Param::Known(NEW.to_owned()) }
+        RestartUnit { version: Param::Known(NEW.to_owned()), later: Param::default() }
     }
 
     fn installed() -> Scene {

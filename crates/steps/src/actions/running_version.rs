@@ -8,9 +8,10 @@ use rke2flow_engine::value::Facts;
 use rke2flow_engine::value::{FactSpec, Param, ValueType};
 use serde::{Deserialize, Serialize};
 
+use crate::actions::hop::Hop;
 use crate::actions::node_ready::staleness;
 use crate::actions::voter;
-use crate::actions::{Goal, LEASE_FRESH, World, host_of, info, known, stamp, unless_missing};
+use crate::actions::{Goal, LEASE_FRESH, World, host_of, info, stamp, unless_missing};
 use crate::kinds::Pod;
 
 /// Goal: the node runs this version: kubelet, static pods, API server and etcd member.
@@ -19,6 +20,9 @@ use crate::kinds::Pod;
 pub struct RunningVersion {
     /// `v1.33.4+rke2r1`
     pub version: Param<String>,
+    /// Releases of later rounds of the same run: what runs one of them has this one behind it.
+    #[serde(default)]
+    pub later: Param<Vec<String>>,
 }
 
 #[async_trait]
@@ -35,7 +39,7 @@ impl Goal for RunningVersion {
     };
 
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
-        let (host, version) = (host_of(context)?, known(&self.version)?);
+        let (host, hop) = (host_of(context)?, Hop::of(&self.version, &self.later)?);
         let survey = world.hosts().survey(host).await?;
         if survey.unit != "active" {
             let state = if survey.unit.is_empty() { "missing" } else { &survey.unit };
@@ -48,6 +52,8 @@ impl Goal for RunningVersion {
         let Some(node) = node else { return Ok(Probe::pending("the API has no such node")) };
         let fresh = stamp(survey.epoch - LEASE_FRESH.as_secs() as i64).max(stamp(survey.unit_active_since));
         let mut lacks: Vec<String> = staleness(lease.as_ref(), fresh).into_iter().collect();
+        // A node of a later hop has to be whole as well: its static pods are compared with what it runs itself.
+        let version = if hop.is_behind(node.version()) { node.version() } else { hop.version };
         if node.version() != version {
             lacks.push(format!("the node runs {}", node.version()));
         }
@@ -59,7 +65,7 @@ impl Goal for RunningVersion {
             lacks.extend(old_static_pods(world, host, version).await?);
         }
         Ok(match unless_missing(lacks) {
-            Probe::Satisfied(_) => Probe::Satisfied(Facts::from([("version".to_owned(), version.clone().into())])),
+            Probe::Satisfied(_) => Probe::Satisfied(Facts::from([("version".to_owned(), version.into())])),
             other => other,
         })
     }
@@ -97,7 +103,7 @@ mod tests {
     use crate::kinds::Lease;
 
     fn running(version: &str) -> RunningVersion {
-        RunningVersion { version: Param::Known(version.to_owned()) }
+        RunningVersion { version: Param::Known(version.to_owned()), later: Param::default() }
     }
 
     #[tokio::test(start_paused = true)]
@@ -115,6 +121,18 @@ mod tests {
         scene.edit("/api/v1/nodes/server-0", |node| node["status"]["nodeInfo"]["kubeletVersion"] = NEW.into());
         let why = scene.on("server-0", running(NEW)).pending().await;
         assert!(why.starts_with("kube-apiserver is rancher/hardened-kubernetes:v1.33.4-rke2r1"), "{why}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_of_a_later_hop_is_done_when_all_of_it_is_of_that_hop() {
+        let scene = Scene::new();
+        let before = RunningVersion {
+            version: Param::Known("v1.32.9+rke2r1".to_owned()),
+            later: Param::Known(vec![OLD.to_owned(), NEW.to_owned()]),
+        };
+        assert_eq!(scene.on("server-0", before.clone()).satisfied().await["version"], OLD);
+        scene.edit("/api/v1/nodes/server-0", |node| node["status"]["nodeInfo"]["kubeletVersion"] = NEW.into());
+        assert!(scene.on("server-0", before).pending().await.starts_with("kube-apiserver is"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -75,9 +75,9 @@ impl Goal for SaveSnapshot {
     }
 }
 
-/// Unique per run, and no beginning of another run's: retention in the bucket goes by this prefix (K3S pkg/etcd/s3/s3.go).
+/// Unique per run and round, and no beginning of another's: retention in the bucket goes by this prefix (K3S pkg/etcd/s3/s3.go).
 pub(crate) fn name(context: &Context) -> String {
-    format!("rke2flow-{}", context.run)
+    format!("rke2flow-{}", context.round_id())
 }
 
 /// Whether a snapshot's own checksum fits. Inside a zip that is only seen when it is staged.

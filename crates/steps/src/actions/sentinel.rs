@@ -28,7 +28,7 @@ impl Goal for Sentinel {
     };
 
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
-        let name = name(&context.run, self.which);
+        let name = name(&context.round_id(), self.which);
         let Some(found) = world.objects().get::<AnyKind>(&path(&name)).await? else {
             return Ok(Probe::pending(format!("there is no ConfigMap kube-system/{name}")));
         };
@@ -43,7 +43,7 @@ impl Goal for Sentinel {
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
-        let name = name(&context.run, self.which);
+        let name = name(&context.round_id(), self.which);
         let body = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {
@@ -61,13 +61,13 @@ impl Goal for Sentinel {
 
 const COLLECTION: &str = "/api/v1/namespaces/kube-system/configmaps";
 
-/// The sentinel's name: the same for everybody who knows the run.
-pub(crate) fn name(run: &RunId, which: Which) -> String {
+/// The sentinel's name: the same for everybody who knows the recovery point's id.
+pub(crate) fn name(point: &RunId, which: Which) -> String {
     let suffix = match which {
         Which::Before => "before",
         Which::After => "after",
     };
-    format!("rke2flow-{run}-{suffix}")
+    format!("rke2flow-{point}-{suffix}")
 }
 
 /// The sentinel's path.

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, FailureClass, Place, Probe};
 use rke2flow_engine::duration::Span;
+use rke2flow_engine::id::RunId;
 use rke2flow_engine::value::Facts;
 use rke2flow_engine::value::{FactSpec, Param, ValueType};
 use serde::{Deserialize, Serialize};
@@ -33,7 +34,7 @@ impl Goal for VeleroBackup {
     };
 
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
-        let mut backups = of_run(world, context.run.as_str()).await?;
+        let mut backups = of_point(world, &context.round_id()).await?;
         backups.sort_by_key(|backup| (backup.metadata.creation_timestamp, backup.metadata.name.clone()));
         if let Some(done) = backups.iter().find(|backup| backup.end() == VeleroEnd::Completed) {
             let name = done.metadata.name.clone();
@@ -99,15 +100,22 @@ impl VeleroBackup {
 /// The name of an attempt's backup: one that has failed is burnt while the bucket has it.
 fn name(context: &Context) -> String {
     match context.attempt {
-        0 | 1 => format!("rf-{}-pre", context.run),
-        attempt => format!("rf-{}-pre-a{attempt}", context.run),
+        0 | 1 => first_name(&context.round_id()),
+        attempt => format!("{}-a{attempt}", first_name(&context.round_id())),
     }
 }
 
-/// The backups of a run.
-pub(crate) async fn of_run(world: &World, run: &str) -> Result<Vec<VeleroJob>, Failure> {
+fn first_name(point: &RunId) -> String {
+    format!("rf-{point}-pre")
+}
+
+/// The backups of a recovery point, one for each attempt. A run with several rounds has more than one point.
+pub(crate) async fn of_point(world: &World, point: &RunId) -> Result<Vec<VeleroJob>, Failure> {
+    let first = first_name(point);
+    let is_own = |name: &str| name.strip_prefix(&first).is_some_and(|rest| rest.is_empty() || rest.starts_with("-a"));
     let backups: Vec<VeleroJob> = list(world, "backups").await?;
-    Ok(backups.into_iter().filter(|backup| backup.metadata.run() == Some(run)).collect())
+    let own = backups.into_iter().filter(|backup| backup.metadata.run().is_some() && is_own(&backup.metadata.name));
+    Ok(own.collect())
 }
 
 /// A start of Velero's server fails whatever is in progress (V:pkg/cmd/server/server.go): that passes, and the next

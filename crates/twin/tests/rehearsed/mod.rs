@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -35,6 +35,8 @@ pub enum Stop {
     Effect(u64, Side),
     /// Before the first effect on the twin whose description has this text in it.
     BeforeFirst(&'static str),
+    /// The same, the effect of this number with the text, counted from 1.
+    BeforeNth(&'static str, usize),
 }
 
 /// One twin and what is run on it.
@@ -118,8 +120,17 @@ impl Rehearsed {
 
     /// Goes on with a run; `None` when it was never begun.
     pub async fn resume(&self, rehearsal: &Rehearsal) -> Option<Result<Outcome, EngineError>> {
+        self.resume_until(rehearsal, None).await
+    }
+
+    /// The same, until it is stopped at an effect, counted anew.
+    pub async fn resume_until(
+        &self,
+        rehearsal: &Rehearsal,
+        stop: Option<Stop>,
+    ) -> Option<Result<Outcome, EngineError>> {
         let run = Run::resume(Box::new(MemoryJournal::open(rehearsal.disk.clone()))).ok()?;
-        self.drive(run, rehearsal, None, None).await
+        self.drive(run, rehearsal, stop, None).await
     }
 
     /// Gives a run up: takes down what it has.
@@ -151,13 +162,22 @@ impl Rehearsed {
     ) -> Option<Result<Outcome, EngineError>> {
         let (stopped, count) = (Arc::new(Notify::new()), rehearsal.effects.clone());
         let stop_at = if let Some(Stop::Effect(number, side)) = stop { Some((number, side)) } else { None };
-        let stop_before = if let Some(Stop::BeforeFirst(text)) = stop { Some(text) } else { None };
-        let (notify, reached) = (stopped.clone(), AtomicBool::new(false));
+        let stop_before = match stop {
+            Some(Stop::BeforeFirst(text)) => Some((text, 1)),
+            Some(Stop::BeforeNth(text, number)) => Some((text, number)),
+            _ => None,
+        };
+        let (notify, reached, met) = (stopped.clone(), AtomicBool::new(false), AtomicUsize::new(0));
         let hook = Arc::new(move |effect: &Effect| {
             if !effect.changes {
                 return Fate::Go;
             }
-            if stop_before.is_some_and(|text| effect.what.contains(text)) || reached.load(Ordering::Relaxed) {
+            let is_meant = stop_before.is_some_and(|(text, number)| {
+                effect.side == Side::Before
+                    && effect.what.contains(text)
+                    && met.fetch_add(1, Ordering::Relaxed) + 1 == number
+            });
+            if is_meant || reached.load(Ordering::Relaxed) {
                 reached.store(true, Ordering::Relaxed);
                 notify.notify_one();
                 return Fate::Hang;

@@ -61,6 +61,40 @@ async fn a_point_is_found_by_run_by_file_and_as_the_latest() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_with_several_rounds_means_its_newest_point_of_one_version_and_tells_of_the_others() {
+    let scene = recorded().await;
+    let of_round = |round: u32, taken_at: &str, version: &str, agent: &str| {
+        scene.change(|state| {
+            let mut point: RecoveryPoint =
+                serde_json::from_str(&state.hosts["server-0"].points[0]).expect("it was recorded");
+            point.id = format!("261123-0300-aaaa-{round}");
+            (point.taken_at, point.version) = (taken_at.parse().unwrap(), version.to_owned());
+            point.nodes.values_mut().for_each(|node| node.version = version.to_owned());
+            point.nodes.get_mut("agent-0").unwrap().version = agent.to_owned();
+            let text = serde_json::to_string(&point).unwrap();
+            state.hosts.get_mut("server-0").unwrap().points.push(text);
+        });
+    };
+    of_round(1, "2026-11-23T03:00:00Z", OLD, OLD);
+    of_round(2, "2026-11-23T04:00:00Z", NEW, NEW);
+    for to in ["latest", "261123-0300-aaaa", "261123-0300-aaaa-2"] {
+        let facts = scene.on("operator", choose(to)).satisfied().await;
+        assert_eq!((facts["id"].as_str(), facts["version"].as_str()), (Some("261123-0300-aaaa-2"), Some(NEW)), "{to}");
+        let told = "`to=261123-0300-aaaa-1` goes further back, to v1.33.4+rke2r1 at 2026-11-23T03:00:00Z";
+        assert!(facts["loss"].as_str().unwrap().contains(told), "{}", facts["loss"]);
+    }
+    let first = scene.on("operator", choose("261123-0300-aaaa-1")).satisfied().await;
+    assert_eq!((first["id"].as_str(), first["version"].as_str()), (Some("261123-0300-aaaa-1"), Some(OLD)));
+    assert!(first["loss"].as_str().unwrap().contains("`to=261123-0300-aaaa-2` goes less far back, to v1.34.1"));
+    // A third one that lies in the middle of an upgrade is meant only by its own name.
+    of_round(3, "2026-11-23T05:00:00Z", NEW, OLD);
+    assert_eq!(scene.on("operator", choose("261123-0300-aaaa")).satisfied().await["id"], "261123-0300-aaaa-2");
+    assert_eq!(scene.on("operator", choose("261123-0300-aaaa-3")).satisfied().await["id"], "261123-0300-aaaa-3");
+    // The run before has one point and one name.
+    assert_eq!(scene.on("operator", choose(RUN)).satisfied().await["id"], RUN);
+}
+
+#[tokio::test(start_paused = true)]
 async fn points_of_every_server_and_of_the_bucket_count_together() {
     let scene = recorded().await;
     scene.change(|state| state.hosts.get_mut("server-0").unwrap().points.clear());

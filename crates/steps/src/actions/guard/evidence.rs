@@ -4,6 +4,7 @@ use rke2flow_engine::action::Failure;
 use rke2flow_engine::cluster::{Host, Role};
 
 use super::Check;
+use crate::actions::hop::Hop;
 use crate::actions::{Finding, World, voter};
 use crate::answer::Survey;
 use crate::kinds::Node;
@@ -30,11 +31,11 @@ impl<'a> Evidence<'a> {
     }
 
     /// Judges one check.
-    pub fn judge(&self, world: &World, check: Check, version: &str) -> Finding {
+    pub fn judge(&self, world: &World, check: Check, hop: &Hop<'_>) -> Finding {
         let (well, missing) = match check {
             Check::HostsReachable => self.hosts_reachable(),
             Check::EtcdQuorum => self.etcd_quorum(),
-            Check::VersionSkew => self.version_skew(version),
+            Check::VersionSkew => self.version_skew(hop),
             Check::DiskFree => self.disk_free(),
             Check::ServerToken => self.server_token(),
             Check::EtcdBackupRequiresS3Config => self.etcd_backup_requires_s3_config(world),
@@ -73,7 +74,8 @@ impl<'a> Evidence<'a> {
         (format!("{seen} of {seen} servers vote and are healthy"), ill)
     }
 
-    fn version_skew(&self, version: &str) -> (String, Vec<String>) {
+    fn version_skew(&self, hop: &Hop<'_>) -> (String, Vec<String>) {
+        let version = hop.version;
         let nodes = match &self.nodes {
             Ok(nodes) => nodes,
             Err(failure) => return (String::new(), vec![failure.to_string()]),
@@ -91,15 +93,19 @@ impl<'a> Evidence<'a> {
         let (Some(oldest), Some(newest)) = (oldest(&running), newest(&running)) else {
             return (String::new(), ill);
         };
+        let way = format!("{oldest} to {version} is one step");
         ill.extend(apart(&running));
         if version.is_empty() {
             return (format!("nodes run {oldest} to {newest}"), ill);
         }
         match version.parse::<Release>() {
-            Ok(target) => ill.extend(step_to(&running, &target)),
+            Ok(target) => {
+                running.retain(|(_, release)| !hop.is_behind(&release.to_string()));
+                ill.extend(step_to(&running, &target));
+            }
             Err(why) => ill.push(why),
         }
-        (format!("{oldest} to {version} is one step"), ill)
+        (way, ill)
     }
 
     fn disk_free(&self) -> (String, Vec<String>) {

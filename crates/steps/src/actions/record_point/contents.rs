@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use rke2flow_engine::action::Failure;
+use rke2flow_engine::id::RunId;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -59,9 +60,9 @@ fn volume(object: &Value) -> VolumeRecord {
     }
 }
 
-/// The run's Velero backup; empty: there is none that is complete.
-pub(super) async fn backup(world: &World, run: &str) -> Result<String, Failure> {
-    let backups = velero_backup::of_run(world, run).await?;
+/// The point's Velero backup; empty: there is none that is complete.
+pub(super) async fn backup(world: &World, point: &RunId) -> Result<String, Failure> {
+    let backups = velero_backup::of_point(world, point).await?;
     let done = backups.into_iter().find(|backup| backup.end() == VeleroEnd::Completed);
     Ok(done.map(|backup| backup.metadata.name).unwrap_or_default())
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::actions::copy_snapshot::CopySnapshot;
 use crate::actions::save_snapshot::SaveSnapshot;
 use crate::actions::sentinel::{Sentinel, Which};
-use crate::actions::testing::{NEW, OLD, RUN, Scene};
+use crate::actions::testing::{Bench, NEW, OLD, RUN, Scene};
 
 fn record() -> RecordPoint {
     RecordPoint { before_version: Param::Known(NEW.to_owned()) }
@@ -99,4 +99,45 @@ async fn nothing_is_recorded_until_every_server_that_answers_has_a_snapshot() {
 async fn nothing_is_recorded_without_a_snapshot() {
     let failure = Scene::new().on("server-0", record()).failure_of_apply().await;
     assert!(failure.what.contains("no sound etcd snapshot"), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_round_of_a_run_has_a_point_of_its_own_and_no_name_is_the_beginning_of_another() {
+    let scene = Scene::new();
+    for round in [1, 2] {
+        let in_round = |mut bench: Bench| {
+            bench.context.round = Some(round);
+            bench
+        };
+        in_round(scene.on("operator", Sentinel { which: Which::Before })).apply().await;
+        in_round(scene.on("operator", velero_backup())).pending().await;
+        in_round(scene.on("operator", velero_backup())).apply().await;
+        scene.edit(&format!("/apis/velero.io/v1/namespaces/velero/backups/rf-{RUN}-{round}-pre"), |backup| {
+            backup["status"] = json!({ "phase": "Completed" });
+        });
+        in_round(scene.on("server-0", SaveSnapshot {})).pending().await;
+        in_round(scene.on("server-0", SaveSnapshot {})).apply().await;
+        for server in ["server-1", "server-2"] {
+            in_round(scene.on(server, CopySnapshot {})).apply().await;
+        }
+        let facts = in_round(scene.on("server-0", record())).idempotent().await;
+        assert_eq!(facts["id"], format!("{RUN}-{round}"));
+    }
+    let points: Vec<RecoveryPoint> = scene.change(|state| {
+        state.hosts["server-0"].points.iter().map(|point| serde_json::from_str(point).unwrap()).collect()
+    });
+    let names = |point: &RecoveryPoint| {
+        let file = save_snapshot::base_name(&point.snapshots[0].path).to_owned();
+        [point.velero_backup.clone(), point.sentinel_after.clone(), file.split("-server-").next().unwrap().to_owned()]
+    };
+    let (first, second) = (names(&points[0]), names(&points[1]));
+    assert_eq!(first, [format!("rf-{RUN}-1-pre"), format!("rke2flow-{RUN}-1-after"), format!("rke2flow-{RUN}-1")]);
+    for (one, other) in first.iter().zip(&second) {
+        assert!(!one.starts_with(other.as_str()) && !other.starts_with(one.as_str()), "{one} and {other}");
+    }
+    assert_ne!(points[0].sentinel_before, points[1].sentinel_before);
+}
+
+fn velero_backup() -> crate::actions::velero_backup::VeleroBackup {
+    serde_json::from_value(json!({})).expect("every field has a default")
 }
