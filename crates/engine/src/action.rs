@@ -275,10 +275,29 @@ pub struct ActionInfo {
     pub changes: bool,
     /// Whether it stops an etcd member: `validate` then refuses several servers at once outside an outage.
     pub stops_etcd_member: bool,
+    /// What it does to a node's service, for the blast radius of a plan. On the operator's machine: to every node.
+    pub disrupts: Disruption,
     /// Whether a person decides it; the engine then neither probes nor applies.
     pub gate: bool,
     /// What it usually takes, in seconds of cluster time, for forecasts without history.
     pub typical_seconds: u32,
+}
+
+/// What those who use a node notice of an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Disruption {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// No new pod is placed there.
+    Cordons,
+    /// Its pods are evicted.
+    Drains,
+    /// RKE2 is restarted; containers live on.
+    Restarts,
+    /// RKE2 and all containers are stopped.
+    Kills,
 }
 
 /// An action as it stands in the plan: its name and its fields, templates included.

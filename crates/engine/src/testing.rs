@@ -101,6 +101,7 @@ const INFO: ActionInfo = ActionInfo {
     facts: &[],
     changes: true,
     stops_etcd_member: false,
+    disrupts: crate::action::Disruption::Nothing,
     gate: false,
     typical_seconds: 10,
 };

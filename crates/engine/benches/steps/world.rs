@@ -37,6 +37,7 @@ static NOTHING: ActionInfo = ActionInfo {
     facts: &[],
     changes: true,
     stops_etcd_member: false,
+    disrupts: rke2flow_engine::action::Disruption::Nothing,
     gate: false,
     typical_seconds: 1,
 };

@@ -42,6 +42,7 @@ macro_rules! actions {
             facts: &[$(FactSpec { name: $fact, kind: ValueType::$fact_kind }),*],
             changes: true,
             stops_etcd_member: false,
+            disrupts: crate::action::Disruption::Nothing,
             gate: false,
             typical_seconds: 5,
         }),*];

@@ -76,6 +76,7 @@ const INFO: ActionInfo = ActionInfo {
     facts: &[],
     changes: true,
     stops_etcd_member: false,
+    disrupts: rke2flow_engine::action::Disruption::Nothing,
     gate: false,
     typical_seconds: 1,
 };

@@ -1,7 +1,7 @@
 //! Cordon: no new pod is scheduled on the node.
 
 use async_trait::async_trait;
-use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Disruption, Failure, Place, Probe};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -15,7 +15,10 @@ pub struct Cordon {}
 
 #[async_trait]
 impl Goal for Cordon {
-    const INFO: ActionInfo = info("Cordon", "no new pod is scheduled on the node", Place::Host, 2);
+    const INFO: ActionInfo = ActionInfo {
+        disrupts: Disruption::Cordons,
+        ..info("Cordon", "no new pod is scheduled on the node", Place::Host, 2)
+    };
 
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
         let node = node(world, context).await?;

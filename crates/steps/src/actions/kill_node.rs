@@ -1,7 +1,7 @@
 //! KillNode: nothing of the node runs: unit, containers, ports.
 
 use async_trait::async_trait;
-use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Disruption, Failure, Place, Probe};
 use rke2flow_engine::duration::Span;
 use rke2flow_engine::value::Param;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,7 @@ pub struct KillNode {
 impl Goal for KillNode {
     const INFO: ActionInfo = ActionInfo {
         stops_etcd_member: true,
+        disrupts: Disruption::Kills,
         ..info("KillNode", "nothing of the node runs: unit, containers, ports", Place::Host, 20)
     };
 

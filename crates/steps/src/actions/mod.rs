@@ -71,7 +71,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rke2flow_engine::action::{Action, ActionInfo, Applied, Context, Failure, Place, Probe, Receipt};
+use rke2flow_engine::action::{Action, ActionInfo, Applied, Context, Disruption, Failure, Place, Probe, Receipt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -137,6 +137,7 @@ pub(crate) const fn info(name: &'static str, goal: &'static str, place: Place, t
         facts: &[],
         changes: true,
         stops_etcd_member: false,
+        disrupts: Disruption::Nothing,
         gate: false,
         typical_seconds,
     }

@@ -1,7 +1,7 @@
 //! RestartUnit: the node has been restarted into this version.
 
 use async_trait::async_trait;
-use rke2flow_engine::action::{ActionInfo, Applied, Context, Failure, Place, Probe};
+use rke2flow_engine::action::{ActionInfo, Applied, Context, Disruption, Failure, Place, Probe};
 use rke2flow_engine::cluster::Role;
 use rke2flow_engine::id::HostName;
 use rke2flow_engine::value::{FactSpec, Param, ValueType};
@@ -28,6 +28,7 @@ impl Goal for RestartUnit {
     const INFO: ActionInfo = ActionInfo {
         facts: &[FactSpec { name: "started_at", kind: ValueType::Time }],
         stops_etcd_member: true,
+        disrupts: Disruption::Restarts,
         ..info("RestartUnit", "the node has been restarted into this version", Place::Host, 60)
     };
 

@@ -3,6 +3,7 @@
 //! Everything has a default: clusters of many versions are read, and a field that is absent means its empty value.
 
 mod batch;
+mod budget;
 mod fenced;
 mod storage;
 
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use batch::{CronJob, CronJobSpec, Job, JobStatus};
+pub use budget::{DisruptionBudget, DisruptionBudgetSpec, DisruptionBudgetStatus, Requirement, Selector};
 pub use fenced::{
     PodRef, Schedule, ScheduleSpec, UpgradePlan, UpgradePlanSpec, UpgradePlanStatus, VeleroEnd, VeleroJob,
     VeleroJobSpec, VeleroJobStatus,
@@ -274,6 +276,8 @@ pub struct Workload {
 pub struct WorkloadSpec {
     /// Pods wanted; absent for a DaemonSet, and 1 when absent for a Deployment.
     pub replicas: Option<i64>,
+    /// Which pods are its own.
+    pub selector: Selector,
 }
 
 /// What a workload is. The first three belong to Deployments, the next four to DaemonSets.
