@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rke2flow_engine::id::RunId;
+use rke2flow_engine::plan::OnFailure;
 
 /// Upgrades, rolls back and rebuilds RKE2 clusters by durable, resumable runbooks.
 #[derive(Debug, Parser)]
@@ -149,9 +150,36 @@ pub struct RunArgs {
     /// Apply exactly this saved plan (`plan --out`), or refuse when the plan differs
     #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,
+    /// What is done when a step fails [default: what the runbook says]
+    #[arg(long, value_name = "HOW")]
+    pub on_failure: Option<OnFailureArg>,
     /// How the run ends.
     #[command(flatten)]
     pub consent: ConsentArgs,
+}
+
+/// What is done when a step fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnFailureArg {
+    /// Start nothing new, hold the run where it is
+    Hold,
+    /// Go on with what does not depend on the failed step
+    Finish,
+    /// Hold, and ask whether to roll back to the run's recovery point (--yes does not answer that)
+    OfferRollback,
+    /// Hold, and roll back to the run's recovery point without asking again
+    Rollback,
+}
+
+impl OnFailureArg {
+    /// As a plan has it.
+    pub fn of_plan(self) -> OnFailure {
+        match self {
+            OnFailureArg::Hold => OnFailure::Hold,
+            OnFailureArg::Finish => OnFailure::Finish,
+            OnFailureArg::OfferRollback | OnFailureArg::Rollback => OnFailure::Rollback,
+        }
+    }
 }
 
 /// How gates are answered and how the end is judged.

@@ -10,6 +10,7 @@ use rke2flow_engine::journal::JournalError;
 use rke2flow_engine::plan::Plan;
 use rke2flow_engine::record::Verdict;
 use rke2flow_engine::run::{ClaimError, Engine, EngineError, Gates, Outcome as RunOutcome, Revisions, Run, RunError};
+use rke2flow_engine::state::{OpenGate, ROLLBACK_GATE};
 use rke2flow_steps::catalogue::StepsCatalogue;
 use rke2flow_steps::host::{Claims, Hosts, Takeover};
 use rke2flow_steps::ports::Access;
@@ -21,11 +22,12 @@ use crate::claiming::ClusterClaims;
 use crate::exit::{Exit, Outcome, Problem};
 use crate::held::held_lines;
 use crate::observing::Watcher;
-use crate::runs::Runs;
+use crate::rolling_back::Offer;
+use crate::runs::{Runs, Seen};
 use crate::screen::Screen;
 use crate::show::progress::{Detail, Progress};
 use crate::show::{self, Colour, phases};
-use crate::{panic, past, place, stopping, superseding, telemetry, trace};
+use crate::{panic, past, place, rolling_back, stopping, superseding, telemetry, trace};
 
 /// How a run is driven.
 pub struct Driving<'a> {
@@ -44,7 +46,6 @@ impl Driving<'_> {
     pub async fn drive(self, run: Run, cluster: &Cluster) -> Outcome {
         let runs = Runs::of(self.global)?;
         let id = run.replayed().id.clone();
-        let trace_parent = run.replayed().opened.trace_parent.clone();
         panic::remember_run(&id, runs.directory_of(&id).path().to_owned());
         let older = superseding::hold_older(&runs, run.replayed())?;
 
@@ -65,13 +66,34 @@ impl Driving<'_> {
         drain.finish().await;
 
         let seen = runs.see(&id)?;
-        superseding::close_older(older, &seen)?;
+        for closed in superseding::close_older(older, &seen)? {
+            export(&runs.see(&closed)?).await;
+        }
         if seen.replayed.state.closed().is_some() {
             past::kept_if_any(self.global);
         }
-        telemetry::export(trace_parent.as_deref(), trace::spans_since_last_stop(&seen.records).unwrap_or_default())
-            .await;
+        export(&seen).await;
+        if matches!(outcome, Ok(RunOutcome::RollBack)) {
+            self.failed(&runs, &seen)?;
+            // What was said beforehand to this run's gates was not said to those of a rollback.
+            let consent = ConsentArgs { yes: false, ..self.consent };
+            return rolling_back::hand_over(self.global, &id, consent).await;
+        }
         self.ending(&runs, &id, outcome)
+    }
+
+    /// Says what failed, before another run rolls it back.
+    fn failed(&self, runs: &Runs, seen: &Seen) -> Result<(), Problem> {
+        let (id, failures) = (&seen.replayed.id, seen.replayed.state.failures());
+        eprintln!("{}", phases::table(&seen.report()?, Colour::of_stderr()));
+        let told = show::failures(&failures).join("\n");
+        let what = Problem::new(Exit::Failed, format!("run {id} stopped: {} failed", failures.len()));
+        eprintln!(
+            "{} {}",
+            Colour::of_stderr().bad("error:"),
+            what.observed(told).next(runs.again(&format!("show {id}")))
+        );
+        Ok(())
     }
 
     fn engine(&self, run: Run, cluster: &Cluster, runs: &Runs, screen: &Screen) -> Result<Engine, Problem> {
@@ -89,10 +111,17 @@ impl Driving<'_> {
         let watcher = Watcher::new(progress, &before, screen.clone(), self.global.output);
         let gates = if self.consent.yes || replayed.opened.yes { Gates::Yes } else { Gates::Ask };
         let clock = Clock::with_speed(cluster.speed());
+        let offer = Offer {
+            access: self.access.clone(),
+            cluster: replayed.cluster.clone(),
+            run: replayed.id.clone(),
+            runs: Runs::of(self.global)?,
+        };
         let catalogue = Arc::new(StepsCatalogue::new(self.access.clone()));
         Ok(Engine::new(run, catalogue, clock)
             .claims(Arc::new(claims))
             .consent(Arc::new(Keyboard::new(who.clone())))
+            .rollback(Arc::new(offer))
             .observe(Box::new(watcher))
             .revisions(self.revisions)
             .gates(gates)
@@ -126,6 +155,9 @@ impl Driving<'_> {
                     .observed(told.collect::<Vec<_>>().join("\n"))
                     .next(format!("{resume}{}", self.way_out(runs, id)?)))
             }
+            RunOutcome::WaitingAtGate { gates } if gates.iter().any(|gate| gate.step == ROLLBACK_GATE) => {
+                self.offered(runs, id, &gates)
+            }
             RunOutcome::WaitingAtGate { gates } => {
                 let told = gates.iter().map(|gate| format!("{}: {}", gate.step, gate.show));
                 let approve: Vec<String> =
@@ -134,10 +166,29 @@ impl Driving<'_> {
                     .observed(told.collect::<Vec<_>>().join("\n"))
                     .next(format!("{}\n{resume}", approve.join("\n"))))
             }
+            RunOutcome::RollBack => {
+                Err(Problem::new(Exit::Stopped, format!("run {id} is to be rolled back")).next(resume))
+            }
             RunOutcome::Paused { why } => {
                 Err(Problem::new(Exit::Stopped, format!("run {id} is paused")).observed(why).next(resume))
             }
         }
+    }
+
+    /// The run has failed, and nobody is here to say whether it is to be rolled back.
+    fn offered(&self, runs: &Runs, id: &RunId, gates: &[OpenGate]) -> Outcome {
+        let seen = runs.see(id)?;
+        let failures = seen.replayed.state.failures();
+        let mut told = show::failures(&failures);
+        told.extend(held_lines(&seen.records));
+        told.extend(gates.iter().map(|gate| format!("{}: {}", gate.step, gate.show)));
+        let resume = runs.again(&format!("resume {id}"));
+        let approve = runs.again(&format!("approve {id} {ROLLBACK_GATE}"));
+        let what = format!("run {id} failed and waits for consent to a rollback, and there is no terminal");
+        Err(Problem::new(Exit::Stopped, what).observed(told.join("\n")).next(format!(
+            "{approve}   (then `{resume}` rolls back)\n{resume}   (tries again what failed){}",
+            self.way_out(runs, id)?
+        )))
     }
 
     /// The line that says how the run can be given up, and what that does; none when it cannot or is already.
@@ -188,6 +239,12 @@ impl Driving<'_> {
             }
         }
     }
+}
+
+/// Sends the spans of a run that have ended since they were sent last.
+async fn export(seen: &Seen) {
+    let parent = seen.replayed.opened.trace_parent.as_deref();
+    telemetry::export(parent, trace::spans_since_last_stop(&seen.records).unwrap_or_default()).await;
 }
 
 /// Whose unreleased claim this run may pass over.

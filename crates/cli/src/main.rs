@@ -2,10 +2,12 @@
 
 mod args;
 mod asking;
+mod blast;
 mod claiming;
 mod command;
 mod driving;
 mod exit;
+mod fingerprint;
 mod held;
 mod logging;
 mod lost;
@@ -17,6 +19,7 @@ mod past;
 mod place;
 mod probing;
 mod reading;
+mod rolling_back;
 mod runs;
 mod saved;
 mod screen;

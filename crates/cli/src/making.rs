@@ -7,6 +7,7 @@ use rke2flow_engine::id::HostName;
 use rke2flow_engine::plan::{self, Planned, Request};
 use rke2flow_engine::record::Source;
 use rke2flow_steps::catalogue::StepsCatalogue;
+use serde::{Deserialize, Serialize};
 
 use crate::args::{Global, Making};
 use crate::exit::Problem;
@@ -23,8 +24,49 @@ pub struct Made {
     pub cluster: Arc<Cluster>,
     /// Where the cluster file is.
     pub cluster_origin: String,
+    /// What was asked for.
+    pub asked: Asked,
     /// The plan and what looks wrong about it.
     pub planned: Planned,
+}
+
+/// What was asked for beside the runbook and the cluster file, as it was typed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Asked {
+    /// Parameters, as NAME=VALUE.
+    pub set: Vec<String>,
+    /// Hosts that are declared lost.
+    pub lost: Vec<String>,
+    /// The server that is reset and restored.
+    pub init: Option<String>,
+    /// The only hosts that take part.
+    pub limit: Vec<String>,
+}
+
+impl Asked {
+    fn of(making: &Making) -> Self {
+        let Making { set, lost, init, limit, .. } = making.clone();
+        Self { set, lost, init, limit }
+    }
+
+    /// As options of the command line, each after a space.
+    pub fn options(&self) -> String {
+        let named = |name: &str, values: &[String]| {
+            values.iter().map(|value| format!(" --{name} {}", quoted(value))).collect::<String>()
+        };
+        let init: Vec<String> = self.init.iter().cloned().collect();
+        [named("set", &self.set), named("lost", &self.lost), named("init", &init), named("limit", &self.limit)].concat()
+    }
+}
+
+/// A word for a shell to read.
+fn quoted(word: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "_@%+=:,./-".contains(letter);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
 }
 
 impl Made {
@@ -57,6 +99,12 @@ pub fn make(global: &Global, making: &Making) -> Result<Made, Problem> {
     let path = place::cluster_path(global)?;
     let found = reading::find_runbook(&making.runbook)?;
     let file = reading::read_cluster(&path)?;
+    let origin = std::path::absolute(&path).unwrap_or(path).display().to_string();
+    make_of(found, file, origin, making)
+}
+
+/// Plans for a cluster file that was read already.
+pub fn make_of(found: Found, file: ClusterFile, cluster_origin: String, making: &Making) -> Result<Made, Problem> {
     let mut cluster = file.cluster.clone();
     if let Some(init) = &making.init {
         cluster.init = Some(chosen_init(&cluster, init)?);
@@ -64,7 +112,7 @@ pub fn make(global: &Global, making: &Making) -> Result<Made, Problem> {
     let runbook = reading::read_runbook(&found)?;
     let request = Request { set: making.set.clone(), lost: making.lost.clone(), limit: making.limit.clone() };
     let planned = plan::build(&runbook, &cluster, &request, &StepsCatalogue::offline()).map_err(|problems| {
-        Problem::bad_input(format!("cannot plan {} for {}", making.runbook, path.display())).observed(problems)
+        Problem::bad_input(format!("cannot plan {} for {cluster_origin}", making.runbook)).observed(problems)
     })?;
     // A lost init server has been replaced: actions ask the cluster, not the plan, and a run keeps it like this.
     cluster.init.clone_from(&planned.plan.init);
@@ -74,8 +122,7 @@ pub fn make(global: &Global, making: &Making) -> Result<Made, Problem> {
             eprintln!("{warnings}");
         }
     }
-    let cluster_origin = std::path::absolute(&path).unwrap_or(path).display().to_string();
-    Ok(Made { found, file, cluster: Arc::new(cluster), cluster_origin, planned })
+    Ok(Made { found, file, cluster: Arc::new(cluster), cluster_origin, asked: Asked::of(making), planned })
 }
 
 /// The server that `--init` names.

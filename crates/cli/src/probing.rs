@@ -7,9 +7,11 @@ use futures::StreamExt;
 use rke2flow_engine::action::{ActionInfo, Catalogue, Context, PlannedAction, Probe, Progress};
 use rke2flow_engine::clock::Clock;
 use rke2flow_engine::id::{InstanceId, RunId, Target, UnitName};
-use rke2flow_engine::plan::{Index, NeedPlan, Plan, Scope};
+use rke2flow_engine::plan::{Index, NeedPlan, Plan, Scope, StepPlan};
 use rke2flow_engine::value::{self, Facts, Reference};
 use serde::{Deserialize, Serialize};
+
+use crate::fingerprint;
 
 /// How many looks are under way at once.
 const LOOKS_AT_ONCE: usize = 16;
@@ -67,10 +69,37 @@ pub struct Finding {
     pub verdict: Verdict,
     /// Why; for [`Verdict::KnownAfter`], the step.
     pub why: String,
+    /// What the goal's facts say of which thing was found: versions and digests.
+    #[serde(default, skip_serializing_if = "Facts::is_empty")]
+    pub fingerprint: Facts,
+}
+
+/// What one look saw.
+struct Look {
+    verdict: Verdict,
+    why: String,
+    fingerprint: Facts,
+}
+
+impl Look {
+    fn of(verdict: Verdict, why: impl Into<String>) -> Self {
+        Self { verdict, why: why.into(), fingerprint: Facts::new() }
+    }
 }
 
 /// Looks at everything. Findings are in the order of the plan.
 pub async fn probe(plan: &Plan, catalogue: &dyn Catalogue) -> Vec<Finding> {
+    let mut findings = probe_steps(plan, catalogue, &|_| true).await;
+    mark_what_earlier_steps_undo(plan, &mut findings);
+    findings
+}
+
+/// Looks at the steps that are wanted, as the world is now.
+pub async fn probe_steps(
+    plan: &Plan,
+    catalogue: &dyn Catalogue,
+    wanted: &(dyn Fn(&StepPlan) -> bool + Sync),
+) -> Vec<Finding> {
     let index = Index::of(plan);
     let looker = Looker { plan, index: &index, catalogue, run: RunId::new("plan").expect("it is a name") };
     let waves = waves(plan, &index);
@@ -78,7 +107,8 @@ pub async fn probe(plan: &Plan, catalogue: &dyn Catalogue) -> Vec<Finding> {
     let mut findings = Vec::new();
     for wave in 0..=waves.iter().copied().max().unwrap_or(0) {
         // What only an abort would do is no part of what a run would do.
-        let steps = (0..plan.steps.len()).filter(|&step| waves[step] == wave && !plan.steps[step].takes_back());
+        let due = |step: &usize| waves[*step] == wave && !plan.steps[*step].takes_back() && wanted(&plan.steps[*step]);
+        let steps = (0..plan.steps.len()).filter(due);
         let lanes: Vec<(usize, usize)> =
             steps.flat_map(|step| (0..plan.steps[step].targets.len()).map(move |target| (step, target))).collect();
         let known = &facts;
@@ -91,9 +121,7 @@ pub async fn probe(plan: &Plan, catalogue: &dyn Catalogue) -> Vec<Finding> {
     }
     // The sort is stable: the actions of one sequence stay in their order.
     findings.sort_by_key(|(lane, _)| *lane);
-    let mut findings: Vec<Finding> = findings.into_iter().map(|(_, finding)| finding).collect();
-    mark_what_earlier_steps_undo(plan, &mut findings);
-    findings
+    findings.into_iter().map(|(_, finding)| finding).collect()
 }
 
 struct Looker<'a> {
@@ -116,17 +144,17 @@ impl Looker<'_> {
         let mut lane = LaneSeen { step, target, facts: Facts::new(), findings: Vec::new() };
         let mut unmet = plan.done_when.is_empty();
         for check in &plan.done_when {
-            let (verdict, _) = self.look(step, target, check, 1, known, &mut lane.facts).await;
-            unmet |= verdict != Verdict::Done;
+            let look = self.look(step, target, check, 1, known, &mut lane.facts).await;
+            unmet |= look.verdict != Verdict::Done;
         }
         let mut used: HashMap<&str, usize> = HashMap::new();
         for action in &plan.actions {
             let occurrence = used.entry(action.name.as_str()).and_modify(|count| *count += 1).or_insert(1);
-            let (verdict, why) = if unmet {
+            let Look { verdict, why, fingerprint } = if unmet {
                 self.look(step, target, action, *occurrence, known, &mut lane.facts).await
             } else {
                 let checks: Vec<&str> = plan.done_when.iter().map(|check| check.name.as_str()).collect();
-                (Verdict::Done, format!("{} holds", checks.join(", ")))
+                Look::of(Verdict::Done, format!("{} holds", checks.join(", ")))
             };
             lane.findings.push(Finding {
                 instance: InstanceId::new(&plan.id, &action.name, *occurrence, &plan.targets[target]),
@@ -135,6 +163,7 @@ impl Looker<'_> {
                 action: action.name.clone(),
                 verdict,
                 why,
+                fingerprint,
             });
         }
         lane
@@ -148,41 +177,36 @@ impl Looker<'_> {
         occurrence: usize,
         known: &HashMap<(usize, usize), Facts>,
         own: &mut Facts,
-    ) -> (Verdict, String) {
+    ) -> Look {
         let Some(info) = self.catalogue.info(&action.name) else {
-            return (Verdict::CannotTell, format!("there is no action {}", action.name));
+            return Look::of(Verdict::CannotTell, format!("there is no action {}", action.name));
         };
-        let facts = |of_step: usize, of_target: usize| known.get(&(of_step, of_target));
-        let scope = Scope { plan: self.plan, index: self.index, run: &self.run, facts: &facts };
-        let fields = match scope.render(step, target, action) {
-            Ok(fields) => fields,
-            Err(why) => return self.unrendered(&scope, step, target, action, why),
+        let fields = {
+            let facts = |of_step: usize, of_target: usize| known.get(&(of_step, of_target));
+            let scope = Scope { plan: self.plan, index: self.index, run: &self.run, facts: &facts };
+            match scope.render(step, target, action) {
+                Ok(fields) => fields,
+                Err(why) => return self.unrendered(&scope, step, target, action, why),
+            }
         };
         if info.gate {
             let show = fields.get("show").and_then(|show| show.as_str()).unwrap_or_default();
-            return (Verdict::WouldAsk, show.to_owned());
+            return Look::of(Verdict::WouldAsk, show);
         }
         let here = &self.plan.steps[step].targets[target];
         let bound = match self.catalogue.bind(&action.name, &fields, here) {
             Ok(bound) => bound,
-            Err(why) => return (Verdict::CannotTell, why),
+            Err(why) => return Look::of(Verdict::CannotTell, why),
         };
         let context = self.context(step, target, action, occurrence);
         match Clock::real().timeout(LOOK_LIMIT, bound.probe(&context)).await {
-            None => (Verdict::CannotTell, format!("no answer within {} s", LOOK_LIMIT.as_secs())),
-            Some(Err(failure)) => (Verdict::CannotTell, failure.to_string()),
-            Some(Ok(probe)) => verdict(probe, info, own),
+            None => Look::of(Verdict::CannotTell, format!("no answer within {} s", LOOK_LIMIT.as_secs())),
+            Some(Err(failure)) => Look::of(Verdict::CannotTell, failure.to_string()),
+            Some(Ok(probe)) => seen(probe, info, own),
         }
     }
 
-    fn unrendered(
-        &self,
-        scope: &Scope<'_>,
-        step: usize,
-        target: usize,
-        action: &PlannedAction,
-        why: String,
-    ) -> (Verdict, String) {
+    fn unrendered(&self, scope: &Scope<'_>, step: usize, target: usize, action: &PlannedAction, why: String) -> Look {
         let unknown = value::references(&action.fields).into_iter().find_map(|reference| match &reference {
             Reference::Fact { step: source, .. } if scope.resolve(step, target, &reference).is_err() => {
                 Some(source.clone())
@@ -190,8 +214,8 @@ impl Looker<'_> {
             _ => None,
         });
         match unknown {
-            Some(source) => (Verdict::KnownAfter, source),
-            None => (Verdict::CannotTell, why),
+            Some(source) => Look::of(Verdict::KnownAfter, source),
+            None => Look::of(Verdict::CannotTell, why),
         }
     }
 
@@ -217,15 +241,18 @@ impl Looker<'_> {
     }
 }
 
-fn verdict(probe: Probe, info: &ActionInfo, own: &mut Facts) -> (Verdict, String) {
+fn seen(probe: Probe, info: &ActionInfo, own: &mut Facts) -> Look {
     match probe {
         Probe::Satisfied(facts) => {
+            let fingerprint = fingerprint::of_facts(info, &facts);
             own.extend(facts);
-            (Verdict::Done, String::new())
+            Look { fingerprint, ..Look::of(Verdict::Done, "") }
         }
-        Probe::Pending(why) if info.changes => (Verdict::WouldRun, why),
-        Probe::Pending(why) | Probe::InProgress(why) => (Verdict::WouldWait, why),
-        Probe::Refused { expected, found } => (Verdict::WouldRefuse, format!("expected {expected}, found {found}")),
+        Probe::Pending(why) if info.changes => Look::of(Verdict::WouldRun, why),
+        Probe::Pending(why) | Probe::InProgress(why) => Look::of(Verdict::WouldWait, why),
+        Probe::Refused { expected, found } => {
+            Look::of(Verdict::WouldRefuse, format!("expected {expected}, found {found}"))
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use rke2flow_engine::journal::{self, JournalError, RunDirectory};
 use rke2flow_engine::record::{Event, Record, Verdict};
 use rke2flow_engine::report::Report;
 use rke2flow_engine::run::{Replay, Replayed, RunError};
+use rke2flow_engine::state::Rollback;
 
 use crate::args::Global;
 use crate::exit::{Exit, Problem};
@@ -45,6 +46,8 @@ pub enum Stands {
     Failed,
     /// A person has to decide, and nobody drives it.
     AtGate,
+    /// It failed, and another run rolls it back, or is about to.
+    RolledBack,
     /// Stopped, or its engine was killed.
     Interrupted,
 }
@@ -60,6 +63,7 @@ impl Stands {
             Stands::Paused => "paused",
             Stands::Failed => "failed",
             Stands::AtGate => "waiting for consent",
+            Stands::RolledBack => "being rolled back",
             Stands::Interrupted => "interrupted",
         }
     }
@@ -73,6 +77,10 @@ impl Seen {
             (Some(verdict), _) => Stands::Closed(verdict.clone()),
             (None, true) if state.paused().is_some() => Stands::Paused,
             (None, true) => Stands::Running,
+            (None, false) if matches!(state.rollback(), Rollback::Approved | Rollback::Began { .. }) => {
+                Stands::RolledBack
+            }
+            (None, false) if matches!(state.rollback(), Rollback::Offered { .. }) => Stands::AtGate,
             (None, false) if !state.failures().is_empty() => Stands::Failed,
             (None, false) if !state.open_gates().is_empty() => Stands::AtGate,
             (None, false) if state.paused().is_some() => Stands::Paused,
@@ -158,7 +166,7 @@ impl Runs {
             return self.see(run);
         }
         let mut runs = self.readable();
-        let open: Vec<usize> = (0..runs.len()).filter(|&index| runs[index].replayed.state.closed().is_none()).collect();
+        let open: Vec<usize> = (0..runs.len()).filter(|&index| is_open(&runs[index], &runs)).collect();
         match open.as_slice() {
             [only] => Ok(runs.swap_remove(*only)),
             [] => runs.pop().ok_or_else(|| self.none()),
@@ -171,8 +179,10 @@ impl Runs {
         if let Some(run) = named {
             return self.see(run);
         }
+        let all = self.readable();
+        let goes_on: Vec<bool> = all.iter().map(|seen| is_open(seen, &all)).collect();
         let mut open: Vec<Seen> =
-            self.readable().into_iter().filter(|seen| seen.replayed.state.closed().is_none()).collect();
+            all.into_iter().zip(goes_on).filter(|(_, goes_on)| *goes_on).map(|(seen, _)| seen).collect();
         match (open.pop(), open.is_empty()) {
             (Some(only), true) => Ok(only),
             (None, _) => Err(Problem::bad_input("no run is open").next(self.again("runs"))),
@@ -203,6 +213,13 @@ impl Runs {
             .collect();
         Problem::new(Exit::BadInput, "several runs are open: name one").observed(lines.join("\n"))
     }
+}
+
+/// Whether a run is open and goes on itself, not by the run that rolls it back.
+fn is_open(seen: &Seen, all: &[Seen]) -> bool {
+    let child = seen.replayed.state.rolled_back_by();
+    let goes_on_as_child = child.is_some_and(|run| all.iter().any(|other| other.replayed.id == *run));
+    seen.replayed.state.closed().is_none() && !goes_on_as_child
 }
 
 /// A command line with the options that decide where runs are.

@@ -1,6 +1,7 @@
 //! A run that takes the place of an open one, as a rollback takes the place of its upgrade.
 
 use rke2flow_engine::clock::Clock;
+use rke2flow_engine::id::RunId;
 use rke2flow_engine::record::{Event, Verdict};
 use rke2flow_engine::run::{Replayed, Run};
 
@@ -23,12 +24,13 @@ pub fn hold_older(runs: &Runs, new: &Replayed) -> Result<Vec<Run>, Problem> {
         .collect()
 }
 
-/// Closes the older runs, once the new one has the right to act on the cluster.
-pub fn close_older(older: Vec<Run>, new: &Seen) -> Result<(), Problem> {
+/// Closes the older runs, once the new one has the right to act on the cluster. Returns those that are closed now.
+pub fn close_older(older: Vec<Run>, new: &Seen) -> Result<Vec<RunId>, Problem> {
     let acts = new.records.iter().any(|record| matches!(record.event, Event::ClaimTaken { .. }));
     if !acts {
-        return Ok(());
+        return Ok(Vec::new());
     }
+    let mut closed = Vec::new();
     for run in older {
         let id = run.replayed().id.clone();
         run.close(
@@ -38,6 +40,7 @@ pub fn close_older(older: Vec<Run>, new: &Seen) -> Result<(), Problem> {
         )
         .map_err(|error| Problem::new(Exit::Failed, format!("cannot close run {id}")).observed(error))?;
         eprintln!("run {id} is superseded by {}", new.replayed.id);
+        closed.push(id);
     }
-    Ok(())
+    Ok(closed)
 }

@@ -50,6 +50,13 @@ pub fn run_span(records: &[Record]) -> Option<Told> {
     Some(tell(run, &replayed))
 }
 
+/// The run's span as a caller's `TRACEPARENT` (W3C Trace Context): what a run that rolls it back is a part of.
+pub fn parent_of(records: &[Record]) -> Option<String> {
+    let span = run_span(records)?.span;
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    Some(format!("00-{}-{}-01", hex(&span.trace_id), hex(&span.span_id)))
+}
+
 /// When the engine before this one stopped in good order; its own stop, the last record, does not count.
 fn last_stop_before_the_end(records: &[Record]) -> Option<Timestamp> {
     let earlier = &records[..records.len().saturating_sub(1)];
@@ -64,7 +71,13 @@ fn is_due(span: &Span, told: Option<Timestamp>, closed: bool) -> bool {
         SpanKind::Phase | SpanKind::Step => closed || matches!(span.outcome, SpanOutcome::Done | SpanOutcome::Skipped),
         SpanKind::Attempt => closed || span.outcome != SpanOutcome::Open,
     };
-    let already = span.kind != SpanKind::Run && told.is_some_and(|told| span.end <= told);
+    // What was told before, at its end; a step that had failed then is told when the run is closed.
+    let was_over = match span.kind {
+        SpanKind::Run => false,
+        SpanKind::Phase | SpanKind::Step => matches!(span.outcome, SpanOutcome::Done | SpanOutcome::Skipped),
+        SpanKind::Attempt => span.outcome != SpanOutcome::Open,
+    };
+    let already = was_over && told.is_some_and(|told| span.end <= told);
     ended && !already
 }
 

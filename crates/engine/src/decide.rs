@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::plan::Plan;
 use crate::record::{Cause, Event, Verdict};
-use crate::state::{Answer, Consent, Course, Pause, Standing, State};
+use crate::state::{Answer, Consent, Course, Pause, Rollback, Standing, State};
 
 /// The longest wait between two attempts, in cluster time.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(300);
@@ -72,6 +72,9 @@ pub fn decide(plan: &Plan, state: &State, now: Timestamp) -> Vec<Decision> {
     if matches!(state.run.pause, Pause::Paused(_)) && state.run.aborting.is_none() {
         return Vec::new();
     }
+    if state.rolls_back() && state.run.aborting.is_none() {
+        return Vec::new();
+    }
     let mut work = Work { plan, state, decisions: Vec::new(), asked: Vec::new() };
     work.take_up();
     if state.is_fenced() {
@@ -99,6 +102,7 @@ fn bookkeeping(plan: &Plan, state: &State, now: Timestamp) -> Vec<Event> {
         Pause::Running | Pause::Paused(_) => {}
     }
     events.extend(gate_answers(state));
+    events.extend(rollback_answer(state));
     events.extend(skips(state));
     if events.is_empty() {
         events.extend(retries(state, now));
@@ -134,6 +138,12 @@ fn gate_answers(state: &State) -> Vec<Event> {
         _ => None,
     });
     consents.chain(gates).collect()
+}
+
+fn rollback_answer(state: &State) -> Option<Event> {
+    let Rollback::Offered { answer: Some(answer), .. } = state.rollback() else { return None };
+    let (approved, who, reason) = (answer.approved, answer.who.clone(), answer.reason.clone());
+    Some(Event::RollbackDecided { approved, who, reason })
 }
 
 fn retries(state: &State, now: Timestamp) -> Vec<Event> {

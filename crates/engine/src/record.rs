@@ -6,8 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod command;
 mod wire;
 
+pub use command::Command;
 pub use wire::RecordError;
 
 use crate::action::{Applied, Failure};
@@ -213,6 +215,26 @@ pub enum Event {
         /// What was asked.
         command: Command,
     },
+    /// The run has failed, and a person is asked whether it is to be rolled back.
+    RollbackOffered {
+        /// What is asked.
+        show: String,
+    },
+    /// A person decided.
+    RollbackDecided {
+        /// Yes or no.
+        approved: bool,
+        /// Who, and how.
+        who: String,
+        /// Why, when it was said.
+        #[serde(default)]
+        reason: String,
+    },
+    /// The run that rolls this one back is about to be created. The last one counts.
+    RollbackBegan {
+        /// That run; its first record names this one.
+        run: RunId,
+    },
     /// Nothing new is started.
     Paused {
         /// Who, and why.
@@ -262,6 +284,12 @@ pub struct RunOpened {
     /// Whether `--yes` answers gates.
     #[serde(default)]
     pub yes: bool,
+    /// The run that this one rolls back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<RunId>,
+    /// Whether a person consented beforehand to a rollback, should the run fail.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rollback: bool,
     /// The caller's `TRACEPARENT`, when there was one: the run is a part of that trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_parent: Option<String>,
@@ -307,64 +335,6 @@ pub enum Cause {
     Engine,
     /// A person.
     Person(String),
-}
-
-/// What a person asks of a run through its inbox.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Command {
-    /// Start nothing new; what runs goes on.
-    Pause {
-        /// Why.
-        reason: String,
-        /// Who.
-        who: String,
-    },
-    /// Go on after a pause.
-    Continue {
-        /// Who.
-        who: String,
-    },
-    /// Stop, take down what the run still has on hosts, close it.
-    Abort {
-        /// Why.
-        reason: String,
-        /// Who.
-        who: String,
-    },
-    /// Say yes at a gate.
-    Approve {
-        /// The step, or an instance of it.
-        step: String,
-        /// Who.
-        who: String,
-        /// Why.
-        reason: String,
-    },
-    /// Say no at a gate.
-    Deny {
-        /// The step, or an instance of it.
-        step: String,
-        /// Who.
-        who: String,
-        /// Why.
-        reason: String,
-    },
-    /// Count a failed or waiting step as done.
-    Skip {
-        /// The step, or an instance of it.
-        step: String,
-        /// Who.
-        who: String,
-        /// Why.
-        reason: String,
-    },
-    /// Try a failed step again.
-    Retry {
-        /// The step, or an instance of it.
-        step: String,
-        /// Who.
-        who: String,
-    },
 }
 
 /// How a run ended.

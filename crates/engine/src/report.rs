@@ -73,6 +73,12 @@ pub struct Report {
     /// What was forecast of it; a report by itself knows of no other runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forecast: Option<Against>,
+    /// The run that this one rolls back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolls_back: Option<RunId>,
+    /// The run that rolls this one back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back_by: Option<RunId>,
 }
 
 /// Something that failed.
@@ -304,6 +310,8 @@ fn assemble(
         attention: Vec::new(),
         engines: replayed.engines,
         forecast: None,
+        rolls_back: replayed.opened.parent.clone(),
+        rolled_back_by: state.rolled_back_by().cloned(),
     }
 }
 

@@ -16,10 +16,12 @@ mod back;
 mod graph;
 mod index;
 mod lookup;
+mod rollback;
 
 pub(crate) use back::Course;
 pub use graph::{Graph, LanePlan};
 pub use lookup::{OpenGate, Progress};
+pub use rollback::{ROLLBACK_GATE, Rollback};
 
 /// The state of a run.
 #[derive(Debug, Clone)]
@@ -185,6 +187,7 @@ pub(crate) struct RunState {
     pub speed: u32,
     pub pause: Pause,
     pub aborting: Option<String>,
+    pub rollback: Rollback,
     /// The irreversible step that has begun to change something.
     pub past_the_point: Option<StepId>,
     pub closed: Option<Verdict>,
@@ -239,7 +242,7 @@ impl State {
 
     /// Whether a failure holds what has not begun.
     pub(crate) fn holds(&self) -> bool {
-        self.plan.on_failure == OnFailure::Hold && !self.index.failed.is_empty()
+        self.plan.on_failure != OnFailure::Finish && !self.index.failed.is_empty()
     }
 
     /// Whether the hosts have refused this engine: another one acts on the cluster.

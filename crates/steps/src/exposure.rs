@@ -63,7 +63,7 @@ pub async fn of(
         single.extend(workloads.iter().filter_map(|workload| only_pod(kind, workload, &pods)));
     }
     single.retain(|one| drained.contains(&one.node) || interrupted.contains(&one.node));
-    single.sort_by_key(|one| (one.name.starts_with("kube-system/"), one.clone()));
+    single.sort_by_key(|one| (one.name.starts_with("kube-system/"), one.name.clone(), one.kind.clone()));
     Ok(Exposure { blocking: blocking(&budgets, &pods, drained), single })
 }
 

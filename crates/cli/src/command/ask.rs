@@ -71,7 +71,7 @@ fn step_of(global: &Global, args: &AskStepArgs) -> Result<(Runs, Seen), Problem>
     let plan = &seen.replayed.plan;
     let known = plan.steps.iter().any(|step| step.id.as_str() == args.step)
         || plan.instances().iter().any(|instance| instance.id.as_str() == args.step);
-    if known {
+    if known || seen.replayed.state.is_rollback_gate(&args.step) {
         return Ok((runs, seen));
     }
     let names: Vec<&str> = plan.steps.iter().map(|step| step.id.as_str()).collect();

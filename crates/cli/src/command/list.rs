@@ -69,6 +69,7 @@ pub fn show(global: &Global, args: &RunRequired) -> Outcome {
         ));
     }
     lines.extend(opened.params.iter().map(|(name, value)| format!("  {name} = {value}")));
+    lines.extend(opened.parent.iter().map(|parent| format!("  it rolls back run {parent}")));
     lines.extend(opened.lost.iter().map(|host| format!("  {host} is declared lost")));
     lines.push(String::new());
     lines.push(steps_table(&seen));

@@ -182,7 +182,7 @@ impl Stage {
 
     fn run_args(&self, runbook: &str, set: &[String]) -> RunArgs {
         let making = Making { runbook: runbook.to_owned(), set: set.to_vec(), ..Making::default() };
-        RunArgs { making, waive: Vec::new(), plan: None, consent: YES }
+        RunArgs { making, waive: Vec::new(), plan: None, on_failure: None, consent: YES }
     }
 
     /// This program again, out of reach of the terminal's Ctrl-C, ended when this process ends in good order.

@@ -1,22 +1,21 @@
 //! `resume` and `abort`: going on with a run, from its journal alone.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use rke2flow_engine::clock::Clock;
-use rke2flow_engine::cluster::{self, Cluster};
+use rke2flow_engine::id::RunId;
 use rke2flow_engine::inbox::Inbox;
 use rke2flow_engine::record::{Command, Event, Verdict};
 use rke2flow_engine::run::{Replayed, Revisions, Run};
-use rke2flow_engine::source::SourceText;
+use rke2flow_engine::state::Rollback;
 
 use super::block_on;
 use crate::args::{AbortArgs, ConsentArgs, Global, ResumeArgs};
 use crate::driving::{Driving, run_problem};
 use crate::exit::{Exit, Outcome, Problem};
 use crate::runs::{Runs, Seen, Stands};
-use crate::{past, place, world};
+use crate::{past, place, rolling_back, world};
 
 /// Goes on with a run; what is done is not repeated.
 pub fn resume(global: &Global, args: &ResumeArgs) -> Outcome {
@@ -31,6 +30,9 @@ pub async fn begin(global: &Global, args: &ResumeArgs) -> Outcome {
         let word = Stands::Closed(verdict.clone()).word();
         eprintln!("run {} has {word} already: nothing is left to do", seen.replayed.id);
         return Ok(Exit::Done);
+    }
+    if matches!(seen.replayed.state.rollback(), Rollback::Approved | Rollback::Began { .. }) {
+        return rolling_back::hand_over(global, &seen.replayed.id, args.consent).await;
     }
     let revisions = if args.accept_revision { Revisions::Accepted } else { Revisions::Strict };
     go_on(global, &runs, &seen, args.consent, revisions).await
@@ -53,6 +55,10 @@ pub fn abort(global: &Global, args: &AbortArgs) -> Outcome {
         );
         return Err(Problem::new(Exit::Refused, format!("run {id} cannot be aborted")).observed(why).next(next));
     }
+    if let Some(child) = rolled_back_by(&runs, &seen) {
+        return Err(Problem::new(Exit::Refused, format!("run {id} cannot be aborted: run {child} rolls it back"))
+            .next(format!("{}\n{}", runs.again(&format!("resume {child}")), runs.again(&format!("abort {child}")))));
+    }
     let command = Command::Abort { reason: args.ask.reason.clone(), who: place::who() };
     Inbox::at(seen.directory.inbox())
         .send(&command, Timestamp::now())
@@ -70,10 +76,17 @@ pub fn abort(global: &Global, args: &AbortArgs) -> Outcome {
     Ok(if closed { Exit::Done } else { outcome })
 }
 
-async fn go_on(global: &Global, runs: &Runs, seen: &Seen, consent: ConsentArgs, revisions: Revisions) -> Outcome {
+/// The run that rolls this one back, when it exists.
+fn rolled_back_by(runs: &Runs, seen: &Seen) -> Option<RunId> {
+    let child = seen.replayed.state.rolled_back_by()?;
+    runs.see(child).ok().map(|child| child.replayed.id)
+}
+
+/// Goes on with a run that is open.
+pub async fn go_on(global: &Global, runs: &Runs, seen: &Seen, consent: ConsentArgs, revisions: Revisions) -> Outcome {
     let id = &seen.replayed.id;
     let run = Run::open(seen.directory.path()).map_err(|error| run_problem(runs, id, &error))?;
-    let cluster = Arc::new(cluster_of(run.replayed())?);
+    let cluster = Arc::new(rolling_back::cluster_file(id, &run.replayed().cluster)?.cluster);
     let (runbook, finished) = (&seen.replayed.plan.runbook, done(&seen.replayed));
     eprintln!("run {id} of {runbook} on {}: {finished} done already, not repeated", cluster.name);
     let mut access = world::reach_again(cluster.clone(), &seen.replayed.opened.lost).await?;
@@ -89,14 +102,6 @@ fn close_untouched(runs: &Runs, seen: &Seen, reason: &str) -> Outcome {
         .map_err(|error| run_problem(runs, id, &error))?;
     eprintln!("run {id} was aborted; it had nothing on any host");
     Ok(Exit::Done)
-}
-
-/// The cluster file as the run remembers it.
-fn cluster_of(replayed: &Replayed) -> Result<Cluster, Problem> {
-    let source = SourceText::new(format!("the cluster file of run {}", replayed.id), replayed.cluster.as_str());
-    let file = cluster::parse(source, Path::new("/"))
-        .map_err(|problems| Problem::bad_input("cannot use the run's cluster file").observed(problems))?;
-    Ok(file.cluster)
 }
 
 fn done(replayed: &Replayed) -> String {

@@ -43,7 +43,8 @@ pub(super) fn headline(seen: &Seen) -> String {
 }
 
 fn status_text(runs: &Runs, seen: &Seen) -> Result<String, Problem> {
-    let state = &seen.replayed.state;
+    let replayed = &seen.replayed;
+    let state = &replayed.state;
     let mut lines = vec![headline(seen), String::new(), phases::table(&seen.report()?, Colour::of_stdout())];
     let mut section = |title: &str, entries: Vec<String>| {
         if !entries.is_empty() {
@@ -59,6 +60,11 @@ fn status_text(runs: &Runs, seen: &Seen) -> Result<String, Problem> {
         "waits for consent",
         state.open_gates().iter().map(|gate| format!("{}: {}", gate.step, gate.show)).collect(),
     );
+    let links = [
+        replayed.opened.parent.as_ref().map(|parent| format!("it rolls back run {parent}")),
+        state.rolled_back_by().map(|run| format!("run {run} rolls it back")),
+    ];
+    section("rollback", links.into_iter().flatten().collect());
     section("paused", state.paused().map(str::to_owned).into_iter().collect());
     if state.closed().is_none() {
         section("on hosts", held(&seen.records).iter().map(|held| format!("{}: {}", held.target, held.what)).collect());
@@ -81,6 +87,7 @@ fn next(runs: &Runs, seen: &Seen) -> Vec<String> {
         Stands::Closed(_) => vec![format!("report {id}")],
         Stands::Running => vec![format!("watch {id}")],
         Stands::Paused => vec![format!("resume {id}")],
+        Stands::RolledBack => vec![format!("resume {id}")],
         Stands::Failed | Stands::AtGate | Stands::Interrupted => vec![format!("resume {id}"), format!("abort {id}")],
     };
     approve.chain(rest.iter().map(|rest| runs.again(rest))).collect()
@@ -122,6 +129,8 @@ pub(super) fn status_json(runs: &Runs, seen: &Seen) -> Result<Value, Problem> {
         "gates": gates.collect::<Vec<_>>(),
         "paused": state.paused(),
         "aborting": state.aborting(),
+        "rolls_back": replayed.opened.parent,
+        "rolled_back_by": state.rolled_back_by(),
         "on_hosts": if state.closed().is_none() { held(&seen.records) } else { Vec::new() },
         "forecast": rest(runs, seen).map(|rest| rest.json()),
         "next": next(runs, seen),

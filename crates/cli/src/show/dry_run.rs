@@ -1,22 +1,14 @@
-//! A dry run for people and programs: what would happen, step by step and host by host, and what could not be undone.
+//! A dry run for people: what would happen, step by step and host by host, and what could not be undone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use rke2flow_engine::id::Target;
 use rke2flow_engine::plan::{self, Forecast, Plan};
-use serde_json::{Value, json};
 
-use super::Colour;
+use super::{Colour, blast};
+use crate::blast::BlastRadius;
 use crate::probing::{Finding, Verdict};
-
-/// As JSON: the plan, its forecast, and a finding per instance.
-pub fn json(plan: &Plan, forecast: &Forecast, findings: &[Finding]) -> Value {
-    let mut document = plan::json(plan, forecast);
-    document["findings"] = json!(findings);
-    document["would_run"] = json!(findings.iter().any(|finding| finding.verdict != Verdict::Done));
-    document
-}
 
 /// As a Graphviz graph, steps with nothing to do in grey.
 pub fn dot(plan: &Plan, findings: &[Finding]) -> String {
@@ -31,7 +23,7 @@ pub fn dot(plan: &Plan, findings: &[Finding]) -> String {
 }
 
 /// As text: phases in order; findings that are alike are told once, with their hosts.
-pub fn text(plan: &Plan, forecast: &Forecast, findings: &[Finding], colour: Colour) -> String {
+pub fn text(plan: &Plan, forecast: &Forecast, findings: &[Finding], radius: &BlastRadius, colour: Colour) -> String {
     let mut out = format!("{} on {}\n", plan.runbook, plan.cluster);
     let order = plan.graph().map(|graph| graph.order().to_vec()).unwrap_or_default();
     for (index, phase) in plan.phases.iter().enumerate() {
@@ -47,6 +39,7 @@ pub fn text(plan: &Plan, forecast: &Forecast, findings: &[Finding], colour: Colo
         }
     }
     write_summary(&mut out, plan, forecast, findings);
+    blast::lines(radius, colour).iter().for_each(|line| push(&mut out, format_args!("{line}")));
     out
 }
 

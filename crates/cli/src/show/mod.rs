@@ -7,6 +7,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use owo_colors::{OwoColorize, Style};
 
+pub mod blast;
 pub mod dry_run;
 mod failures;
 pub mod phases;

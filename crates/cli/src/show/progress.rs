@@ -164,6 +164,15 @@ impl Progress {
                 let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
                 vec![self.of(at, instance, &format!("{answer} by {who}{reason}"))]
             }
+            Event::RollbackOffered { show } => {
+                vec![self.line(at, None, &self.colour.warn(&format!("rollback? {show}")))]
+            }
+            Event::RollbackDecided { approved, who, reason } => {
+                let answer = if *approved { "approved" } else { "refused" };
+                let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+                vec![self.line(at, None, &format!("rollback {answer} by {who}{reason}"))]
+            }
+            Event::RollbackBegan { run } => vec![self.line(at, None, &format!("run {run} rolls this one back"))],
             _ => Vec::new(),
         }
     }

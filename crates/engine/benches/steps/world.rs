@@ -121,6 +121,8 @@ pub fn chain(id: &str, steps: usize, hosts: usize) -> NewRun {
         who: "bench".to_owned(),
         lost: Vec::new(),
         yes: false,
+        parent: None,
+        rollback: false,
         trace_parent: None,
     };
     let id = RunId::new(id).expect("a run's id");

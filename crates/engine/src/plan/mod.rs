@@ -29,6 +29,7 @@ use crate::action::PlannedAction;
 use crate::cluster::{Role, Topology};
 use crate::duration::Span;
 use crate::id::{HostName, InstanceId, PhaseId, StepId, Target};
+use crate::state::ROLLBACK_GATE;
 
 pub use build::{INSTANCES_MAX, Planned, Request, build};
 pub use forecast::{Basis, Expected, Forecast, Late, Leg, Slot};
@@ -96,6 +97,8 @@ pub enum OnFailure {
     Hold,
     /// What does not depend on the failed step goes on.
     Finish,
+    /// As `Hold`; and a person is asked whether the run is to be rolled back (decision 131).
+    Rollback,
 }
 
 /// Which clock a phase runs on.
@@ -291,6 +294,20 @@ impl Plan {
     /// Whether an abort puts back what the run has changed.
     pub fn can_go_back(&self) -> bool {
         self.steps.iter().any(StepPlan::takes_back)
+    }
+
+    /// Whether a run of this plan can be rolled back when it fails; why not. Without `on_failure: Rollback` it is not.
+    pub fn can_offer_rollback(&self) -> Result<(), String> {
+        match self.on_failure {
+            OnFailure::Hold | OnFailure::Finish => Ok(()),
+            OnFailure::Rollback if self.supersedes => {
+                Err(format!("{} takes the place of another run: it is not rolled back itself", self.runbook))
+            }
+            OnFailure::Rollback if self.steps.iter().any(|step| step.id.as_str() == ROLLBACK_GATE) => {
+                Err(format!("it has a step `{ROLLBACK_GATE}`, and that is the name of the gate"))
+            }
+            OnFailure::Rollback => Ok(()),
+        }
     }
 
     /// Whether a phase has nothing but what an abort runs.

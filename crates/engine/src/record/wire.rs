@@ -136,6 +136,9 @@ kinds! {
     GateOpened { instance, show }
     GateDecided { instance, approved, who, reason }
     CommandReceived { id, command }
+    RollbackOffered { show }
+    RollbackDecided { approved, who, reason }
+    RollbackBegan { run }
     Paused { why }
     Continued { why }
     EngineStopped { why }

@@ -17,6 +17,9 @@ impl Report {
     /// Plain, aligned text.
     pub fn to_text(&self) -> String {
         let mut text = format!("{}\n", self.headline());
+        if let Some(line) = self.rollback_line() {
+            let _ = writeln!(text, "{line}");
+        }
         text.push_str(&align(&self.phase_rows()));
         if let Some(line) = self.recovery_line() {
             let _ = writeln!(text, "\n{line}");
@@ -29,7 +32,8 @@ impl Report {
 
     /// Markdown, for a ticket or a post-mortem.
     pub fn to_markdown(&self) -> String {
-        let mut text = format!("# Run {}\n\n{}\n\n{}", self.run, self.headline(), table(&self.phase_rows()));
+        let linked = self.rollback_line().map(|line| format!("\n\n{line}")).unwrap_or_default();
+        let mut text = format!("# Run {}\n\n{}{linked}\n\n{}", self.run, self.headline(), table(&self.phase_rows()));
         if let Some(line) = self.recovery_line() {
             let _ = writeln!(text, "\n{line}");
         }
@@ -50,6 +54,15 @@ impl Report {
         let rehearsal = if self.speed > 1 { format!(" (rehearsal ×{})", self.speed) } else { String::new() };
         let (runbook, cluster, run) = (&self.runbook, &self.cluster, &self.run);
         format!("{runbook} of {cluster}, run {run}: {ended} after {}{rehearsal}", time(self.seconds))
+    }
+
+    /// The run before or after this one, when one of them rolls the other back.
+    fn rollback_line(&self) -> Option<String> {
+        match (&self.rolled_back_by, &self.rolls_back) {
+            (Some(child), _) => Some(format!("it failed and is rolled back by run {child}")),
+            (None, Some(parent)) => Some(format!("it rolls back run {parent}")),
+            (None, None) => None,
+        }
     }
 
     fn phase_rows(&self) -> Vec<Vec<String>> {

@@ -105,7 +105,9 @@ impl Drive {
         if self.gates != Gates::Yes {
             return Ok(false);
         }
-        let open = self.ledger.state.open_gates();
+        let mut open = self.ledger.state.open_gates();
+        // A rollback has an outage, which nobody meant who said yes to an upgrade's gates.
+        open.retain(|gate| !self.ledger.state.is_rollback_gate(&gate.step));
         for gate in &open {
             let (instance, who, reason) = (gate.instance.clone(), "--yes".to_owned(), String::new());
             self.ledger.record(Event::GateDecided { instance, approved: true, who, reason })?;
@@ -180,8 +182,12 @@ impl Drive {
         };
         let is_open = self.ledger.state.open_gates().iter().any(|open| open.instance == gate.instance);
         if is_open {
-            let instance = gate.instance.clone();
-            self.ledger.record(Event::GateDecided { instance, approved, who, reason: clip(reason) })?;
+            let (instance, reason) = (gate.instance.clone(), clip(reason));
+            let decided = match self.ledger.state.is_rollback_gate(&gate.step) {
+                true => Event::RollbackDecided { approved, who, reason },
+                false => Event::GateDecided { instance, approved, who, reason },
+            };
+            self.ledger.record(decided)?;
             self.ledger.acknowledge()?;
         }
         Ok(())
@@ -248,7 +254,7 @@ fn clipped(mut failure: Failure) -> Failure {
 }
 
 /// Keeps the beginning of a text that is too long.
-fn clip(mut text: String) -> String {
+pub(super) fn clip(mut text: String) -> String {
     if text.len() > TEXT_BYTES_MAX {
         let end = (0..=TEXT_BYTES_MAX - 3).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
         text.truncate(end);

@@ -12,15 +12,15 @@ use tokio::time::Instant;
 use super::attempt::Message;
 use super::ledger::Ledger;
 use super::prompts::Prompts;
-use super::{ClaimError, Claims, Engine, EngineError, Gates, GoingOn, Outcome, Revisions, Stop};
+use super::{ClaimError, Claims, Engine, EngineError, Gates, Outcome, Revisions, RollbackOffer, Stop};
 use crate::action::{Catalogue, Claim, Failure};
 use crate::clock::Clock;
 use crate::decide::{self, Decision};
-use crate::id::{InstanceId, RunId, UnitName};
+use crate::id::{InstanceId, RunId};
 use crate::inbox::Inbox;
 use crate::plan::{self, Plan};
-use crate::record::{Event, Verdict};
-use crate::state::{Stage, Standing};
+use crate::record::{Event, RunOpened, Verdict};
+use crate::state::Rollback;
 
 /// How long a record may wait for company before it is made durable, in wall time.
 const IDLE_FLUSH: Duration = Duration::from_millis(20);
@@ -65,6 +65,10 @@ pub(super) struct Drive {
     pub(super) claim: Claim,
     pub(super) gates: Gates,
     pub(super) prompts: Prompts,
+    pub(super) rollback: Arc<dyn RollbackOffer>,
+    pub(super) opened: RunOpened,
+    /// Why the run cannot be rolled back, once that was found out.
+    pub(super) no_rollback: Option<String>,
     pub(super) inbox: Option<Inbox>,
     pub(super) attempts: JoinSet<()>,
     pub(super) say: mpsc::Sender<Message>,
@@ -75,7 +79,7 @@ pub(super) struct Drive {
     pub(super) barriers: Vec<oneshot::Sender<()>>,
     said: mpsc::Receiver<Message>,
     hints: mpsc::Receiver<(InstanceId, String)>,
-    stop: watch::Receiver<Stop>,
+    pub(super) stop: watch::Receiver<Stop>,
     stop_ended: bool,
     flush_at: Option<Instant>,
     look_at: Instant,
@@ -89,8 +93,8 @@ pub(super) struct Drive {
 
 impl Drive {
     fn new(engine: Engine, claim: Claim) -> Self {
-        let Engine { run, catalogue, clock, claims, consent, observers, inbox, stop, gates, machine, version, .. } =
-            engine;
+        let Engine { run, catalogue, clock, claims, consent, observers, inbox, stop, .. } = engine;
+        let Engine { rollback, gates, machine, version, .. } = engine;
         let (replayed, journal, directory) = run.into_parts();
         let gap = match replayed.engines {
             0 => 0,
@@ -113,6 +117,9 @@ impl Drive {
             claim,
             gates,
             prompts: Prompts::new(consent),
+            rollback,
+            opened: replayed.opened,
+            no_rollback: None,
             inbox,
             attempts: JoinSet::new(),
             say,
@@ -137,7 +144,8 @@ impl Drive {
         let (pid, speed) = (std::process::id(), self.clock.speed());
         self.ledger.record(Event::EngineStarted { pid, machine, version, speed, gap_ms })?;
         let Claim { number, holder, .. } = self.claim.clone();
-        self.ledger.record(Event::ClaimTaken { number, holder })
+        self.ledger.record(Event::ClaimTaken { number, holder })?;
+        self.take_up_offer()
     }
 
     async fn run(&mut self) -> Result<Outcome, EngineError> {
@@ -146,6 +154,9 @@ impl Drive {
             self.hear()?;
             self.act().await?;
             self.pass_barriers().await?;
+            if self.offer_rollback().await? {
+                continue;
+            }
             if let Some(outcome) = self.outcome() {
                 return self.leave(outcome);
             }
@@ -252,6 +263,14 @@ impl Drive {
         if decide::next_due(state).is_some_and(|at| at > self.decided_at) {
             return None;
         }
+        match state.rollback() {
+            Rollback::Approved | Rollback::Began { .. } if state.aborting().is_none() => {
+                return Some(Outcome::RollBack);
+            }
+            Rollback::Offered { .. } if self.prompts.is_asking() => return None,
+            Rollback::Offered { .. } => return Some(Outcome::WaitingAtGate { gates: state.open_gates() }),
+            _ => {}
+        }
         let (instances, gates) = (state.failures(), state.open_gates());
         let asking = !gates.is_empty() && self.prompts.is_asking();
         // What does not depend on a failure may go on once a person has answered.
@@ -263,41 +282,6 @@ impl Drive {
             return None;
         }
         Some(Outcome::WaitingAtGate { gates })
-    }
-
-    fn leave(&mut self, outcome: Outcome) -> Result<Outcome, EngineError> {
-        self.ledger.tell_notes();
-        let why = match &outcome {
-            Outcome::Closed(_) => return Ok(outcome),
-            Outcome::Failed { instances } => format!("failed: {}", list(instances.iter().map(|(id, _)| id))),
-            Outcome::Stopped { .. } => "stopped by a person".to_owned(),
-            Outcome::Paused { why } => format!("paused: {why}"),
-            Outcome::WaitingAtGate { gates } if gates.is_empty() => {
-                self.ledger.acknowledge()?;
-                return Err(EngineError::Stuck { steps: self.ledger.state.open_step_names() });
-            }
-            Outcome::WaitingAtGate { gates } => {
-                format!("waiting at {}", list(gates.iter().map(|gate| &gate.instance)))
-            }
-        };
-        self.ledger.record(Event::EngineStopped { why })?;
-        self.ledger.acknowledge()?;
-        self.attempts.abort_all();
-        Ok(outcome)
-    }
-
-    fn going_on(&self) -> Vec<GoingOn> {
-        let state = &self.ledger.state;
-        let going_on = |&lane: &usize| {
-            let instance = state.current(lane).clone();
-            let attempt = state.lanes[lane].attempt;
-            let unit = match state.lanes[lane].standing {
-                Standing::Attempting(Stage::Looking) | Standing::Interrupted(Stage::Looking) => None,
-                _ => Some(UnitName::new(&self.run, &instance, attempt)),
-            };
-            GoingOn { instance, target: state.target(lane).clone(), attempt, unit }
-        };
-        state.index.attempting.iter().chain(&state.index.interrupted).map(going_on).collect()
     }
 
     /// Waits for the next thing to happen.
@@ -347,7 +331,7 @@ impl Drive {
 }
 
 /// Waits for the claim, but no longer than until a person asks for more than had been asked `before`.
-async fn unless_stopped<T>(
+pub(super) async fn unless_stopped<T>(
     mut stop: watch::Receiver<Stop>,
     before: Stop,
     claiming: impl Future<Output = T>,
@@ -385,10 +369,4 @@ fn check_revisions(engine: &Engine) -> Result<(), EngineError> {
         }
     }
     Ok(())
-}
-
-fn list<T: ToString>(names: impl Iterator<Item = T>) -> String {
-    /// How many names a line shows.
-    const NAMES_MAX: usize = 20;
-    names.take(NAMES_MAX).map(|name| name.to_string()).collect::<Vec<_>>().join(", ")
 }

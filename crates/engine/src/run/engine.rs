@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Claims, Consent, EngineError, NoClaims, NobodyHere, Observer, Outcome, Run};
+use super::{Claims, Consent, EngineError, NoClaims, NoRollback, NobodyHere, Observer, Outcome, RollbackOffer, Run};
 use crate::action::Catalogue;
 use crate::clock::Clock;
 use crate::inbox::Inbox;
@@ -48,6 +48,7 @@ pub struct Engine {
     pub(super) clock: Clock,
     pub(super) claims: Arc<dyn Claims>,
     pub(super) consent: Arc<dyn Consent>,
+    pub(super) rollback: Arc<dyn RollbackOffer>,
     pub(super) observers: Vec<Box<dyn Observer>>,
     pub(super) inbox: Option<Inbox>,
     pub(super) stop: watch::Receiver<Stop>,
@@ -69,6 +70,7 @@ impl Engine {
             clock,
             claims: Arc::new(NoClaims),
             consent: Arc::new(NobodyHere),
+            rollback: Arc::new(NoRollback),
             observers: Vec::new(),
             inbox,
             stop,
@@ -90,6 +92,13 @@ impl Engine {
     #[must_use]
     pub fn consent(mut self, consent: Arc<dyn Consent>) -> Self {
         self.consent = consent;
+        self
+    }
+
+    /// How it is found out whether a run that failed can be rolled back.
+    #[must_use]
+    pub fn rollback(mut self, rollback: Arc<dyn RollbackOffer>) -> Self {
+        self.rollback = rollback;
         self
     }
 

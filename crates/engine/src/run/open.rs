@@ -103,6 +103,14 @@ impl Run {
         ledger::write(self.journal.as_mut(), &self.replayed.id, claim, clock, std::iter::once(closed), &mut apply)
     }
 
+    /// Writes down which run rolls this one back, before that run exists. Durable when this returns.
+    pub fn begin_rollback(mut self, run: RunId, clock: &Clock) -> Result<(), RunError> {
+        let began = Event::RollbackBegan { run };
+        let (claim, state) = (self.replayed.state.claim(), &mut self.replayed.state);
+        let mut apply = |record: &Record| Ok(state.apply(record)?);
+        ledger::write(self.journal.as_mut(), &self.replayed.id, claim, clock, std::iter::once(began), &mut apply)
+    }
+
     /// The run so far.
     pub fn replayed(&self) -> &Replayed {
         &self.replayed

@@ -28,6 +28,8 @@ pub enum Outcome {
         /// Where.
         gates: Vec<OpenGate>,
     },
+    /// It failed, and a person consented to a rollback: another run takes its place.
+    RollBack,
     /// A person paused the run.
     Paused {
         /// Who, and why.

@@ -3,10 +3,13 @@
 use super::check::Names;
 use super::{Always, Problems, Runbook, Step};
 use crate::diagnostic::Diagnostic;
+use crate::plan::OnFailure;
+use crate::state::ROLLBACK_GATE;
 
 /// Checks that each step on abort says what it takes back, that nothing waits for one in vain, and that their phases
 /// are their own, so that a phase ends when its own steps are done.
 pub(super) fn check<A>(runbook: &Runbook<A>, names: &Names<'_>, problems: &mut Problems) {
+    check_rollback(runbook, problems);
     let takes_back = |step: &Step<A>| step.always == Some(Always::OnAbort);
     for step in &runbook.steps {
         let needed = step.needs.iter().flat_map(|need| need.steps());
@@ -33,5 +36,21 @@ pub(super) fn check<A>(runbook: &Runbook<A>, names: &Names<'_>, problems: &mut P
             problems
                 .add(step.phase.mark, Diagnostic::error(message).help("give what runs on an abort a phase of its own"));
         }
+    }
+}
+
+/// What `on_failure: Rollback` cannot mean.
+fn check_rollback<A>(runbook: &Runbook<A>, problems: &mut Problems) {
+    if runbook.on_failure != OnFailure::Rollback {
+        return;
+    }
+    if runbook.supersedes {
+        let message = "`on_failure: Rollback` in a runbook that takes the place of another run".to_owned();
+        let help = "a rollback is not rolled back: it goes on, or is aborted while there is a way back";
+        problems.add(runbook.name.mark, Diagnostic::error(message).help(help));
+    }
+    for step in runbook.steps.iter().filter(|step| step.id.as_str() == ROLLBACK_GATE) {
+        let message = format!("`{ROLLBACK_GATE}` is the gate of `on_failure: Rollback`, and no step can have its name");
+        problems.add(step.id.mark, Diagnostic::error(message));
     }
 }

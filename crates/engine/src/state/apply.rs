@@ -1,6 +1,6 @@
 //! The transition function: what each kind of record changes, and after what it may come.
 
-use super::{Answer, Consent, Pause, Skip, Stage, Standing, State, StateError, Waiver};
+use super::{Answer, Consent, Pause, Rollback, Skip, Stage, Standing, State, StateError, Waiver};
 use crate::action::{Failure, FailureClass};
 use crate::id::InstanceId;
 use crate::record::{Cause, Command, Event, Record};
@@ -36,6 +36,9 @@ impl State {
             Event::CommandReceived { id, command } => self.take_command(id, command),
             Event::Paused { why } => self.run.pause = Pause::Paused(why.clone()),
             Event::Continued { .. } => self.run.pause = Pause::Running,
+            Event::RollbackOffered { show } => return self.offer_rollback(show),
+            Event::RollbackDecided { approved, .. } => return self.decide_rollback(*approved),
+            Event::RollbackBegan { run } => return self.begin_rollback(run),
             Event::RunClosed { verdict, .. } => self.run.closed = Some(verdict.clone()),
             _ => return self.apply_to_lane(event),
         }
@@ -191,6 +194,7 @@ impl State {
             (other, _) => return Err(format!("`{instance}` is not to be tried again: {other:?}")),
         }
         self.run.retries.remove(&lane);
+        self.withdraw_rollback();
         self.stand(lane, Standing::Scheduled(at));
         Ok(())
     }
@@ -200,6 +204,7 @@ impl State {
         if matches!(self.lanes[lane].standing, Standing::Interrupted(_) | Standing::Done) {
             return Err(format!("`{instance}` cannot be skipped: {:?}", self.lanes[lane].standing));
         }
+        self.withdraw_rollback();
         let checks = self.step_plan(lane).done_when.len();
         let ordered = self.lanes[lane].skip.is_some();
         let is_check = self.lanes[lane].position < checks;
@@ -290,6 +295,11 @@ impl State {
                 self.stand(lane, Standing::Interrupted(stage));
             }
         }
+        // The engine finds out first whether a person has answered in the meantime.
+        if matches!(self.run.rollback, Rollback::Offered { .. } | Rollback::Approved | Rollback::Began { .. }) {
+            return;
+        }
+        self.withdraw_rollback();
         for lane in self.index.failed.clone() {
             self.lanes[lane].earlier_attempts = self.lanes[lane].attempt;
             self.run.retries.remove(&lane);
@@ -309,7 +319,10 @@ impl State {
                 Pause::Running | Pause::Continuing(_) => {}
             },
             Command::Abort { .. } if self.cannot_abort().is_some() => {}
-            Command::Abort { reason, who } => self.run.aborting = Some(said(who, reason)),
+            Command::Abort { reason, who } => {
+                self.run.aborting = Some(said(who, reason));
+                self.withdraw_rollback();
+            }
             Command::Approve { step, who, reason } => self.answer(step, true, who, reason),
             Command::Deny { step, who, reason } => self.answer(step, false, who, reason),
             Command::Skip { step, who, reason } => {
@@ -332,6 +345,9 @@ impl State {
 
     fn answer(&mut self, step: &str, approved: bool, who: &str, reason: &str) {
         let answer = Answer { approved, who: who.to_owned(), reason: reason.to_owned() };
+        if self.is_rollback_gate(step) {
+            return self.answer_rollback(&answer);
+        }
         for lane in self.answerable(step).unwrap_or_default() {
             let step = self.graph.lanes()[lane].step;
             match &mut self.steps[step].consent {

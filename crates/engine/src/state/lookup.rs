@@ -175,7 +175,7 @@ impl State {
         });
         let texts = &self.index.open_gate_texts;
         let texts = texts.iter().filter(|(lane, _)| asked(**lane)).map(|(&lane, show)| gate(lane, show));
-        consents.chain(texts).collect()
+        consents.chain(texts).chain(self.rollback_gate()).collect()
     }
 
     /// The lanes that a step's or an instance's name means. The error says that there is none.
@@ -190,6 +190,9 @@ impl State {
 
     /// The lanes at whose gate this name's approval or denial would arrive.
     pub fn answerable(&self, name: &str) -> Result<Vec<usize>, String> {
+        if self.is_rollback_gate(name) {
+            return Ok(Vec::new());
+        }
         let lanes = self.named(name)?;
         let asked: BTreeSet<usize> = self
             .index

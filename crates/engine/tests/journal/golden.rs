@@ -17,7 +17,7 @@ fn a_journal_of_format_1_is_read_and_written_byte_for_byte() {
         assert_eq!(String::from_utf8(record.to_line().unwrap()).unwrap(), line);
     }
     let kinds: std::collections::BTreeSet<&str> = records.iter().map(|record| record.event.kind()).collect();
-    assert_eq!(kinds.len(), 23, "every kind is there: {kinds:?}");
+    assert_eq!(kinds.len(), 26, "every kind is there: {kinds:?}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod observers;
 mod order;
 mod property;
 mod report;
+mod rollback;
 mod sequences;
 mod stops;
 mod world;

@@ -274,6 +274,8 @@ pub fn new_run(plan: Plan) -> NewRun {
             who: "test".to_owned(),
             lost: Vec::new(),
             yes: false,
+            parent: None,
+            rollback: false,
             trace_parent: None,
         },
         plan,

@@ -189,6 +189,8 @@ fn new_run(name: &str, text: &str, id: RunId, plan: Plan) -> NewRun {
         who: "tester@rig".to_owned(),
         lost: Vec::new(),
         yes: true,
+        parent: None,
+        rollback: false,
         trace_parent: None,
     };
     NewRun { id, opened, plan, runbook: text.to_owned(), cluster: String::new(), waivers: Vec::new() }

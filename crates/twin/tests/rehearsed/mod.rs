@@ -231,6 +231,8 @@ impl Rehearsed {
                 who: "test@host".to_owned(),
                 lost: Vec::new(),
                 yes: true,
+                parent: None,
+                rollback: false,
                 trace_parent: None,
             },
             plan,
