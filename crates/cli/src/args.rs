@@ -346,6 +346,9 @@ pub struct RehearseArgs {
     /// A parameter of the runbook, as NAME=VALUE
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub set: Vec<String>,
+    /// What is done when a step fails [default: what the runbook says]
+    #[arg(long, value_name = "HOW")]
+    pub on_failure: Option<OnFailureArg>,
     /// Kill the engine (SIGKILL) after this many records, then resume
     #[arg(long, value_name = "N")]
     pub kill_after: Option<u64>,

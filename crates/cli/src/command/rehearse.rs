@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use rke2flow_engine::clock::Clock;
 use rke2flow_twin::serve::{Ask, Remote};
 use serde_json::{Value, json};
@@ -91,7 +92,10 @@ impl Stage {
             self.write("after").await?;
         }
         match args.kill_after {
-            None => run::begin(&self.global, &self.run_args(&args.runbook, &args.set)).await,
+            None => {
+                let run = RunArgs { on_failure: args.on_failure, ..self.run_args(&args.runbook, &args.set) };
+                run::begin(&self.global, &run).await
+            }
             Some(records) => self.killed_and_resumed(args, records).await,
         }
     }
@@ -126,6 +130,12 @@ impl Stage {
         command.arg("--state-dir").arg(self.state()).arg("--cluster").arg(self.twin().join("cluster.ron"));
         command.args(["-o", "json", "run", &args.runbook, "--yes"]);
         command.args(args.set.iter().flat_map(|set| ["--set", set]));
+        command.args(
+            args.on_failure
+                .and_then(|how| how.to_possible_value())
+                .iter()
+                .flat_map(|how| ["--on-failure", how.get_name()]),
+        );
         command.stdout(Stdio::piped());
         let mut child = command.spawn().map_err(|error| cannot_start("the engine", &error))?;
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();

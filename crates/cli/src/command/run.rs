@@ -66,9 +66,8 @@ async fn must_be_as_seen(saved: &SavedPlan, made: &Made, access: &Access) -> Res
 /// Everything that a dry run sees.
 pub async fn look(made: &Made, access: &Access) -> Seen {
     let catalogue = StepsCatalogue::new(access.clone());
-    let hosts = fingerprint::of_hosts(access, world::hosts(&made.cluster, &made.lost()));
-    let (findings, hosts) = futures::join!(probing::probe(&made.planned.plan, &catalogue), hosts);
-    Seen { findings, hosts }
+    let hosts = fingerprint::of_hosts(access, world::hosts(&made.cluster, &made.lost())).await;
+    Seen { findings: probing::probe(&made.planned.plan, &catalogue).await, hosts }
 }
 
 fn new_run(args: &RunArgs, made: &Made) -> Result<NewRun, Problem> {

@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use rke2flow_engine::clock::Clock;
 use rke2flow_engine::id::RunId;
 use rke2flow_engine::inbox::Inbox;
-use rke2flow_engine::journal::MemoryJournal;
+use rke2flow_engine::journal::{CrashPoint, JournalError, MemoryJournal};
 use rke2flow_engine::plan::{OnFailure, Plan};
 use rke2flow_engine::record::{Command, Event, RunOpened, Verdict};
-use rke2flow_engine::run::{Consent, Consented, Engine, Gates, NewRun, Outcome, RollbackOffer, Run};
+use rke2flow_engine::run::{Consent, Consented, Engine, EngineError, Gates, NewRun, Outcome, RollbackOffer, Run};
 use rke2flow_engine::state::{OpenGate, Rollback, State};
 use serde_json::json;
 
@@ -197,4 +197,41 @@ async fn the_journal_says_which_run_rolls_back_before_that_run_exists_and_the_la
     let run = open(&scenario);
     assert_eq!(run.replayed().state.rollback(), &Rollback::Began { run: child("another") });
     assert_eq!(scenario.resume().drive().await.unwrap(), Outcome::RollBack, "an engine does nothing more");
+}
+
+/// Drives with new engines until one says that the run is rolled back.
+async fn drive_to_the_rollback(scenario: &Scenario) {
+    for _ in 0..5 {
+        match offering(scenario.resume()).0.drive().await.unwrap() {
+            Outcome::RollBack => return,
+            other => eprintln!("not yet: {other:?}"),
+        }
+    }
+    panic!("the run was not rolled back after five engines");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_before_or_after_any_record_ends_in_one_consent_to_a_rollback() {
+    let consenting = || {
+        let new = new_run(failing(99));
+        NewRun { opened: RunOpened { rollback: true, ..new.opened.clone() }, ..new }
+    };
+    let undisturbed = Scenario::new();
+    assert_eq!(offering(undisturbed.begin_with(consenting())).0.drive().await.unwrap(), Outcome::RollBack);
+    let opening = undisturbed.kinds().iter().position(|kind| *kind == "EngineStarted").unwrap() as u64;
+    for seq in opening..undisturbed.disk.len() as u64 {
+        for point in [CrashPoint::Before(seq), CrashPoint::After(seq)] {
+            let scenario = Scenario::new();
+            let journal = MemoryJournal::open(scenario.disk.clone()).crash_at(point);
+            let run = Run::begin(Box::new(journal), consenting(), &Clock::real()).unwrap();
+            let engine = Engine::new(run, Arc::new(scenario.world.clone()), Clock::real());
+            let crashed = offering(engine).0.drive().await;
+            assert!(matches!(crashed, Err(EngineError::Journal(JournalError::Crashed))), "{point:?}: {crashed:?}");
+            drive_to_the_rollback(&scenario).await;
+            let kinds = scenario.kinds();
+            let decided = kinds.iter().filter(|kind| **kind == "RollbackDecided").count();
+            assert_eq!(decided, 1, "{point:?}: {kinds:?}");
+            assert!(scenario.world.has("slow@operator"), "{point:?}");
+        }
+    }
 }
