@@ -14,7 +14,7 @@ use rke2flow_engine::cluster::{self, ClusterFile};
 use rke2flow_engine::id::{HostName, InstanceId, RunId};
 use rke2flow_engine::journal::JournalError;
 use rke2flow_engine::plan::{Forecast, NeedPlan, Plan};
-use rke2flow_engine::record::{Event, RunOpened};
+use rke2flow_engine::record::{Event, Record, RunOpened};
 use rke2flow_engine::run::{Replayed, Revisions, RollbackOffer, Run, RunError};
 use rke2flow_engine::source::SourceText;
 use rke2flow_engine::state::State;
@@ -64,9 +64,9 @@ pub struct Offer {
 #[async_trait]
 impl RollbackOffer for Offer {
     async fn offer(&self, opened: &RunOpened, state: &State) -> Result<String, String> {
-        let point = recorded_point(state)?;
+        let (recorded, point) = recorded_point(state)?;
         let seen = self.runs.see(&self.run).map_err(|problem| problem.to_string())?;
-        let changed = changed_since(state.plan(), &seen);
+        let changed = changed_since(state.plan(), recorded, &seen.records);
         if changed.is_empty() {
             return Err("nothing that it would bring back was changed since the recovery point".to_owned());
         }
@@ -135,8 +135,8 @@ impl Offer {
     }
 }
 
-/// The recovery point that the run recorded last, when every server keeps it.
-fn recorded_point(state: &State) -> Result<String, String> {
+/// The recovery point that the run recorded last, with its step: every server keeps it.
+fn recorded_point(state: &State) -> Result<(usize, String), String> {
     let plan = state.plan();
     let mut found = None;
     for (index, step) in plan.steps.iter().enumerate() {
@@ -146,20 +146,19 @@ fn recorded_point(state: &State) -> Result<String, String> {
             continue;
         }
         let ids = step.targets.iter().filter_map(|target| state.facts(&step.id, target)?.get("id")?.as_str());
-        found = ids.map(str::to_owned).next().or(found);
+        found = ids.map(|id| (index, id.to_owned())).next().or(found);
     }
     found.ok_or_else(|| "it had not recorded a recovery point yet".to_owned())
 }
 
 /// What was changed by steps behind the recovery point, and a restore would bring back.
-fn changed_since(plan: &Plan, seen: &Seen) -> Vec<InstanceId> {
-    let records = |step: usize| plan.steps[step].actions.iter().any(|action| action.name == RECORDS);
+fn changed_since(plan: &Plan, recorded: usize, records: &[Record]) -> Vec<InstanceId> {
     let behind: BTreeSet<&str> = (0..plan.steps.len())
-        .filter(|&step| needed_by(plan, step).into_iter().any(records))
+        .filter(|&step| needed_by(plan, step).contains(&recorded))
         .map(|step| plan.steps[step].id.as_str())
         .collect();
     let mut changed: Vec<InstanceId> = Vec::new();
-    for record in &seen.records {
+    for record in records {
         let Event::ApplyStarted { instance, .. } = &record.event else { continue };
         let (step, rest) = instance.as_str().split_once('/').unwrap_or_default();
         let action = rest.split(['@', '#']).next().unwrap_or_default();
@@ -202,7 +201,7 @@ pub fn cluster_file(run: &RunId, text: &str) -> Result<ClusterFile, Problem> {
 
 /// The rollback to a run's recovery point, on the same cluster, without the hosts that it was without.
 fn plan_of(run: &RunId, cluster: &str, opened: &RunOpened, state: &State) -> Result<Made, Problem> {
-    let point = recorded_point(state).map_err(|why| cannot(run).observed(why))?;
+    let (_, point) = recorded_point(state).map_err(|why| cannot(run).observed(why))?;
     let embedded = rke2flow_steps::runbooks::find(RUNBOOK).expect("it is embedded");
     let making = Making {
         runbook: RUNBOOK.to_owned(),
@@ -304,3 +303,6 @@ async fn begin(global: &Global, runs: &Runs, parent: &Seen, consent: ConsentArgs
     let driving = Driving { global, consent, revisions: Revisions::Strict, access };
     Ok((id, driving.drive(run, &made.cluster).await))
 }
+
+#[cfg(test)]
+mod tests;
