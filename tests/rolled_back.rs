@@ -94,7 +94,7 @@ fn yes_is_no_consent_to_a_rollback_and_without_a_terminal_each_step_names_the_ne
     let upgrade = [&UPGRADE[..], &["--on-failure", "offer-rollback"]].concat();
     let stopped = scenario.rke2flow(&upgrade).ends_with(3).says("waits for consent to a rollback");
     let parent = of(&scenario, "upgrade").remove(0).0;
-    stopped.says(&format!("approve {parent} rollback")).says("Writes since then are lost");
+    stopped.says(&format!("approve {parent} rollback")).says("writes since then are lost");
     let status = scenario.status(&parent);
     assert_eq!(
         (status["state"].as_str().unwrap(), status["gates"][0]["step"].as_str().unwrap()),

@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use async_trait::async_trait;
 use rke2flow_engine::run::{Consent, Consented};
-use rke2flow_engine::state::OpenGate;
+use rke2flow_engine::state::{OpenGate, ROLLBACK_GATE};
 
 /// Asks at gates when standard input and standard error are a terminal.
 pub struct Keyboard {
@@ -24,7 +24,7 @@ impl Consent for Keyboard {
         if !is_there() {
             return Consented::NobodyHere;
         }
-        let question = format!("\n{} asks: {}\nGo on? [y/N] ", gate.step, gate.show);
+        let question = question(gate);
         // Reading the terminal cannot be cut off: the thread is left behind when the gate is decided elsewhere.
         let answer = tokio::task::spawn_blocking(move || read_answer(&question)).await;
         let who = format!("{} at the terminal", self.who);
@@ -34,6 +34,12 @@ impl Consent for Keyboard {
             Ok(None) | Err(_) => Consented::NobodyHere,
         }
     }
+}
+
+/// At the gate of a rollback "go on" could be taken for going on with the run that failed.
+fn question(gate: &OpenGate) -> String {
+    let yes = if gate.step == ROLLBACK_GATE { "Roll back?" } else { "Go on?" };
+    format!("\n{} asks: {}\n{yes} [y/N] ", gate.step, gate.show)
 }
 
 /// Whether there is a person to ask.
@@ -50,5 +56,22 @@ pub fn read_answer(question: &str) -> Option<bool> {
     match std::io::stdin().lock().read_line(&mut line) {
         Ok(0) | Err(_) => None,
         Ok(_) => Some(matches!(line.trim(), "y" | "Y" | "yes" | "Yes" | "YES")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rke2flow_engine::id::{InstanceId, StepId, Target};
+
+    use super::*;
+
+    #[test]
+    fn what_a_yes_means_is_in_the_question() {
+        let asked = |step: &str| {
+            let instance = InstanceId::new(&StepId::new(step).unwrap(), "Gate", 1, &Target::Operator);
+            question(&OpenGate { instance, step: step.to_owned(), show: "writes are lost".to_owned() })
+        };
+        assert_eq!(asked("consent"), "\nconsent asks: writes are lost\nGo on? [y/N] ");
+        assert_eq!(asked("rollback"), "\nrollback asks: writes are lost\nRoll back? [y/N] ");
     }
 }

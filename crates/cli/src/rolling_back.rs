@@ -77,7 +77,7 @@ impl RollbackOffer for Offer {
         let outage = Forecast::of(plan, &StepsCatalogue::offline())
             .map_or_else(|_| String::new(), |forecast| format!(", an outage of about {}", forecast.outage));
         Ok(format!(
-            "the run has failed after it changed {}. Roll back to its recovery point {point} ({version})? Writes since then are lost{outage}",
+            "the run has failed after it changed {}. A rollback goes to its recovery point {point} ({version}): writes since then are lost{outage}",
             named(&changed)
         ))
     }

@@ -88,13 +88,13 @@ impl Stage {
         // What takes the place of an upgrade needs one.
         if runbook.supersedes {
             eprintln!("the twin is upgraded first");
-            run::begin(&self.global, &self.run_args("upgrade", &[])).await?;
+            Box::pin(run::begin(&self.global, &self.run_args("upgrade", &[]))).await?;
             self.write("after").await?;
         }
         match args.kill_after {
             None => {
                 let run = RunArgs { on_failure: args.on_failure, ..self.run_args(&args.runbook, &args.set) };
-                run::begin(&self.global, &run).await
+                Box::pin(run::begin(&self.global, &run)).await
             }
             Some(records) => self.killed_and_resumed(args, records).await,
         }
@@ -153,7 +153,7 @@ impl Stage {
         }
         let none = ResumeArgs { run: None, consent: YES, accept_revision: false };
         match crate::runs::Runs::of(&self.global)?.to_go_on_with(None) {
-            Ok(_) => resume::begin(&self.global, &none).await,
+            Ok(_) => Box::pin(resume::begin(&self.global, &none)).await,
             Err(_) => Ok(Exit::Done),
         }
     }
