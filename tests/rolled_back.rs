@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use crate::collector::Collector;
 use crate::scenario::Scenario;
 
-/// Three servers and an agent; the second server's binary cannot be replaced, as often as an upgrade tries.
+/// Three servers and an agent, not so fast that a busy machine misses deadlines; the second server's binary cannot be replaced, as often as an upgrade tries.
 fn failing() -> Scenario {
-    let scenario = Scenario::with_twin_of(&["--servers", "3", "--agents", "1", "--speed", "100"]);
+    let scenario = Scenario::with_twin_of(&["--servers", "3", "--agents", "1", "--speed", "40"]);
     let fault = json!({ "host": "server-1", "change": "InstallVersion", "stage": 0, "times": 3 });
     scenario.ask_twin(Ask::Fault, json!({ "UnitFails": fault }));
     scenario

@@ -212,7 +212,7 @@ fn a_saved_plan_is_applied_exactly_or_refused() {
     let scenario = Scenario::with_twin().file("three.ron", THREE_STEPS);
     scenario.rke2flow(&["plan", "three.ron", "--out", "saved.json"]).ends_with(0);
     let scenario = scenario.file("other.ron", THREE_STEPS.replace("10m", "11m"));
-    scenario.rke2flow(&["run", "other.ron", "--plan", "saved.json"]).ends_with(4).says("the runbook's text");
+    scenario.rke2flow(&["run", "other.ron", "--plan", "saved.json"]).ends_with(4).says("the runbook: sha256");
     scenario.rke2flow(&["run", "three.ron", "--plan", "saved.json"]).ends_with(0);
 }
 
