@@ -19,4 +19,5 @@ mod runs;
 mod saved_plans;
 mod scenario;
 mod traces;
+mod upgrades;
 mod variants;

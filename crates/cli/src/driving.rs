@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rke2flow_engine::action::FailureClass;
+use rke2flow_engine::action::{Failure, FailureClass};
 use rke2flow_engine::clock::Clock;
 use rke2flow_engine::cluster::Cluster;
-use rke2flow_engine::id::RunId;
+use rke2flow_engine::id::{InstanceId, RunId};
 use rke2flow_engine::journal::JournalError;
 use rke2flow_engine::plan::Plan;
 use rke2flow_engine::record::Verdict;
@@ -27,7 +27,7 @@ use crate::runs::{Runs, Seen};
 use crate::screen::Screen;
 use crate::show::progress::{Detail, Progress};
 use crate::show::{self, Colour, phases};
-use crate::{panic, past, place, rolling_back, stopping, superseding, telemetry, trace};
+use crate::{panic, past, place, rolling_back, stopping, superseding, telemetry, trace, what_runs};
 
 /// How a run is driven.
 pub struct Driving<'a> {
@@ -79,7 +79,15 @@ impl Driving<'_> {
             let consent = ConsentArgs { yes: false, ..self.consent };
             return rolling_back::hand_over(self.global, &id, consent).await;
         }
-        self.ending(&runs, &id, outcome)
+        let halfway = matches!(
+            outcome,
+            Ok(RunOutcome::Failed { .. } | RunOutcome::WaitingAtGate { .. } | RunOutcome::Closed(Verdict::Aborted))
+        );
+        let runs_now = match halfway {
+            true => what_runs::now(&self.access, &seen.replayed.plan, &seen.records).await,
+            false => Vec::new(),
+        };
+        self.ending(&runs, &id, outcome, &runs_now)
     }
 
     /// Says what failed, before another run rolls it back.
@@ -128,24 +136,22 @@ impl Driving<'_> {
             .signed(who.rsplit('@').next().unwrap_or_default(), env!("CARGO_PKG_VERSION")))
     }
 
-    fn ending(&self, runs: &Runs, id: &RunId, outcome: Result<RunOutcome, EngineError>) -> Outcome {
+    /// `runs_now`: what runs on the hosts of a run that stopped halfway.
+    fn ending(
+        &self,
+        runs: &Runs,
+        id: &RunId,
+        outcome: Result<RunOutcome, EngineError>,
+        runs_now: &[String],
+    ) -> Outcome {
         let resume = runs.again(&format!("resume {id}"));
         let outcome = outcome.map_err(|error| engine_problem(&error, id, &resume))?;
         if !matches!(outcome, RunOutcome::Paused { .. } | RunOutcome::WaitingAtGate { .. }) {
             eprintln!("{}", phases::table(&runs.see(id)?.report()?, Colour::of_stderr()));
         }
         match outcome {
-            RunOutcome::Closed(verdict) => self.closed(runs, id, &verdict),
-            RunOutcome::Failed { instances } => {
-                let classes: Vec<FailureClass> = instances.iter().map(|(_, failure)| failure.class).collect();
-                let mut told = show::failures(&instances);
-                told.extend(held_lines(&runs.see(id)?.records));
-                let next = instances.iter().find(|(_, failure)| !failure.next.is_empty());
-                let next = next.map(|(_, failure)| format!("{}\n", failure.next)).unwrap_or_default();
-                Err(Problem::new(exit_of(&classes), format!("run {id} stopped: {} failed", instances.len()))
-                    .observed(told.join("\n"))
-                    .next(format!("{next}{resume}   (after the cause is gone){}", self.way_out(runs, id)?)))
-            }
+            RunOutcome::Closed(verdict) => self.closed(runs, id, &verdict, runs_now),
+            RunOutcome::Failed { instances } => self.stopped_by(runs, id, &instances, runs_now),
             RunOutcome::Stopped { going_on } => {
                 let told = going_on.iter().map(|work| match &work.unit {
                     Some(unit) => format!("{} goes on as {unit} on {}", work.instance, work.target),
@@ -156,7 +162,7 @@ impl Driving<'_> {
                     .next(format!("{resume}{}", self.way_out(runs, id)?)))
             }
             RunOutcome::WaitingAtGate { gates } if gates.iter().any(|gate| gate.step == ROLLBACK_GATE) => {
-                self.offered(runs, id, &gates)
+                self.offered(runs, id, &gates, runs_now)
             }
             RunOutcome::WaitingAtGate { gates } => {
                 let told = gates.iter().map(|gate| format!("{}: {}", gate.step, gate.show));
@@ -176,10 +182,11 @@ impl Driving<'_> {
     }
 
     /// The run has failed, and nobody is here to say whether it is to be rolled back.
-    fn offered(&self, runs: &Runs, id: &RunId, gates: &[OpenGate]) -> Outcome {
+    fn offered(&self, runs: &Runs, id: &RunId, gates: &[OpenGate], runs_now: &[String]) -> Outcome {
         let seen = runs.see(id)?;
         let failures = seen.replayed.state.failures();
         let mut told = show::failures(&failures);
+        told.extend(runs_now.iter().cloned());
         told.extend(held_lines(&seen.records));
         told.extend(gates.iter().map(|gate| format!("{}: {}", gate.step, gate.show)));
         let resume = runs.again(&format!("resume {id}"));
@@ -191,6 +198,20 @@ impl Driving<'_> {
         )))
     }
 
+    /// What failed, what runs, what is held, and every way on.
+    fn stopped_by(&self, runs: &Runs, id: &RunId, instances: &[(InstanceId, Failure)], runs_now: &[String]) -> Outcome {
+        let classes: Vec<FailureClass> = instances.iter().map(|(_, failure)| failure.class).collect();
+        let mut told = show::failures(instances);
+        told.extend(runs_now.iter().cloned());
+        told.extend(held_lines(&runs.see(id)?.records));
+        let next = instances.iter().find(|(_, failure)| !failure.next.is_empty());
+        let next = next.map(|(_, failure)| format!("{}\n", failure.next)).unwrap_or_default();
+        let resume = runs.again(&format!("resume {id}"));
+        Err(Problem::new(exit_of(&classes), format!("run {id} stopped: {} failed", instances.len()))
+            .observed(told.join("\n"))
+            .next(format!("{next}{resume}   (after the cause is gone){}", self.way_out(runs, id)?)))
+    }
+
     /// The line that says how the run can be given up, and what that does; none when it cannot or is already.
     fn way_out(&self, runs: &Runs, id: &RunId) -> Result<String, Problem> {
         let seen = runs.see(id)?;
@@ -198,11 +219,18 @@ impl Driving<'_> {
         if state.aborting().is_some() || state.cannot_abort().is_some() {
             return Ok(String::new());
         }
-        let what = if state.has_something_to_take_back() { "   (puts the state before the run back)" } else { "" };
-        Ok(format!("\n{}{what}", runs.again(&format!("abort {id}"))))
+        let what = match state.has_something_to_take_back() {
+            true => "   (puts the state before the run back)",
+            false if what_runs::lines(&seen.replayed.plan, &seen.records).is_empty() => "",
+            false => "   (leaves every host on the version that it has, uncordoned and unfenced)",
+        };
+        let back = runs
+            .way_back(&seen)
+            .map(|back| format!("\n{back}   (undoes the upgrade: writes since the point are lost)"));
+        Ok(format!("\n{}{what}{}", runs.again(&format!("abort {id}")), back.unwrap_or_default()))
     }
 
-    fn closed(&self, runs: &Runs, id: &RunId, verdict: &Verdict) -> Outcome {
+    fn closed(&self, runs: &Runs, id: &RunId, verdict: &Verdict, runs_now: &[String]) -> Outcome {
         let report = runs.again(&format!("report {id}"));
         match verdict {
             Verdict::Succeeded => {
@@ -226,11 +254,14 @@ impl Driving<'_> {
                          data that it had, on the version that it ran; nothing was restored, no write was lost\nnext: {}\n{report}",
                         runs.again("run health")
                     );
-                } else if left.is_empty() {
-                    eprintln!("run {id} was aborted; what it had on hosts was taken down\nnext: {report}");
                 } else {
-                    let next = format!("{}\n{report}", runs.again("run rollback"));
-                    eprintln!("run {id} was aborted; it leaves the cluster so:\n{}\nnext: {next}", left.join("\n"));
+                    let back = runs.way_back(&seen).or((!left.is_empty()).then(|| runs.again("run rollback")));
+                    let back = back.map(|back| format!("{back}\n")).unwrap_or_default();
+                    eprintln!(
+                        "{}\nnext: {}{back}{report}",
+                        given_up(id, &left, runs_now),
+                        again(runs, &seen, runs_now)
+                    );
                 }
                 Ok(Exit::Failed)
             }
@@ -245,6 +276,28 @@ impl Driving<'_> {
 async fn export(seen: &Seen) {
     let parent = seen.replayed.opened.trace_parent.as_deref();
     telemetry::export(parent, trace::spans_since_last_stop(&seen.records).unwrap_or_default()).await;
+}
+
+/// What a run that was given up leaves: what it still has on hosts, and what runs on each.
+fn given_up(id: &RunId, left: &[String], runs_now: &[String]) -> String {
+    let down = match left.is_empty() {
+        true => "what it had on hosts was taken down: no cordon, no fence, no hold of it is left".to_owned(),
+        false => format!("it leaves the cluster so:\n{}", left.join("\n")),
+    };
+    match runs_now.is_empty() {
+        true => format!("run {id} was aborted; {down}"),
+        false => format!("run {id} was aborted; {down}\n{}", runs_now.join("\n")),
+    }
+}
+
+/// The line that begins the same anew, after a run that was given up halfway.
+fn again(runs: &Runs, seen: &Seen, runs_now: &[String]) -> String {
+    match runs_now.is_empty() {
+        true => String::new(),
+        false => {
+            format!("{}   (goes on from where it is)\n", runs.again(&format!("run {}", seen.replayed.plan.runbook)))
+        }
+    }
 }
 
 /// Whose unreleased claim this run may pass over.

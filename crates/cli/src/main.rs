@@ -28,6 +28,7 @@ mod stopping;
 mod superseding;
 mod telemetry;
 mod trace;
+mod what_runs;
 mod world;
 
 use std::process::ExitCode;

@@ -13,6 +13,7 @@ use rke2flow_engine::state::Rollback;
 use crate::args::Global;
 use crate::exit::{Exit, Problem};
 use crate::place;
+use crate::what_runs;
 
 /// How many runs are listed before a person has to name one.
 const LISTED_MAX: usize = 20;
@@ -196,6 +197,14 @@ impl Runs {
     /// A command line that works on the same state directory.
     pub fn again(&self, rest: &str) -> String {
         again(&self.global, rest)
+    }
+
+    /// The command that brings the cluster back to the recovery point that a run has made; none: it has made none.
+    pub fn way_back(&self, seen: &Seen) -> Option<String> {
+        let id = &seen.replayed.id;
+        let made = !seen.replayed.plan.supersedes && what_runs::has_point(&seen.records);
+        let touched = !what_runs::lines(&seen.replayed.plan, &seen.records).is_empty();
+        (made && touched).then(|| self.again(&format!("run rollback --set to={id}")))
     }
 
     fn none(&self) -> Problem {

@@ -255,6 +255,8 @@ pub struct Identity {
     pub config_sha256: String,
     /// The version of the etcd that runs here, `3.5.21`; empty: it does not answer.
     pub etcd_version: String,
+    /// Whether the member of etcd that runs here leads.
+    pub etcd_leads: bool,
 }
 
 /// Whether a release is staged.

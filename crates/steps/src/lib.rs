@@ -20,5 +20,6 @@ pub mod runbooks;
 pub mod secret;
 pub mod token;
 pub mod transfer;
+pub mod versions;
 
 pub use rke2flow_engine::release;

@@ -46,6 +46,15 @@ pub enum Created {
     Exists,
 }
 
+/// What became of an eviction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evicted {
+    /// The pod ends, or is gone.
+    Accepted,
+    /// A disruption budget does not allow it now: its words.
+    Blocked(String),
+}
+
 impl Objects {
     /// Through any healthy server.
     pub fn new(port: Arc<dyn KubeApi>) -> Self {
@@ -157,6 +166,37 @@ impl Objects {
             404 => Ok(()),
             _ => success("delete", path, response).map(drop),
         }
+    }
+
+    /// Evicts the pod with this uid, as its disruption budgets allow (kubernetes.io docs, API-initiated eviction).
+    pub async fn evict(&self, path: &str, seen: &Meta) -> Result<Evicted, Failure> {
+        let body = json!({
+            "apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": { "name": seen.name, "namespace": seen.namespace },
+            "deleteOptions": { "preconditions": { "uid": seen.uid } },
+        });
+        let response = self.call(KubeVerb::Create, &format!("{path}/eviction"), body).await?;
+        match response.status {
+            404 => Ok(Evicted::Accepted),
+            429 => {
+                let cause = response.body["details"]["causes"][0]["message"].as_str();
+                let said = cause.or(response.body["message"].as_str()).unwrap_or("it is asked to try again later");
+                Ok(Evicted::Blocked(said.chars().take(SHOWN_CHARS).collect()))
+            }
+            // Another pod has come under its name: that one has done nothing wrong.
+            409 => Ok(Evicted::Accepted),
+            _ => success("evict", path, response).map(|_| Evicted::Accepted),
+        }
+    }
+
+    /// A text of the API, such as a pod's log; empty when there is none.
+    pub async fn text(&self, path: &str) -> Result<String, Failure> {
+        let response = self.call(KubeVerb::Get, path, Value::Null).await?;
+        Ok(match (response.status, response.body) {
+            (200, Value::String(text)) => text,
+            (200, Value::Null) | (400.., _) => String::new(),
+            (_, body) => body.to_string(),
+        })
     }
 
     async fn call(&self, verb: KubeVerb, path: &str, body: Value) -> Result<KubeResponse, Failure> {

@@ -16,6 +16,7 @@ use crate::past::{self, Rest};
 use crate::runs::{Runs, Seen, Stands};
 use crate::show::progress::{Detail, Progress};
 use crate::show::{self, Colour, phases};
+use crate::what_runs;
 
 /// How often `watch` looks.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
@@ -66,6 +67,7 @@ fn status_text(runs: &Runs, seen: &Seen) -> Result<String, Problem> {
     ];
     section("rollback", links.into_iter().flatten().collect());
     section("paused", state.paused().map(str::to_owned).into_iter().collect());
+    section("versions", what_runs::lines(&seen.replayed.plan, &seen.records));
     if state.closed().is_none() {
         section("on hosts", held(&seen.records).iter().map(|held| format!("{}: {}", held.target, held.what)).collect());
     }
@@ -90,7 +92,11 @@ fn next(runs: &Runs, seen: &Seen) -> Vec<String> {
         Stands::RolledBack => vec![format!("resume {id}")],
         Stands::Failed | Stands::AtGate | Stands::Interrupted => vec![format!("resume {id}"), format!("abort {id}")],
     };
-    approve.chain(rest.iter().map(|rest| runs.again(rest))).collect()
+    let back = match seen.stands() {
+        Stands::Failed | Stands::Interrupted => runs.way_back(seen),
+        _ => None,
+    };
+    approve.chain(rest.iter().map(|rest| runs.again(rest))).chain(back).collect()
 }
 
 pub(super) fn status_json(runs: &Runs, seen: &Seen) -> Result<Value, Problem> {
@@ -112,6 +118,8 @@ pub(super) fn status_json(runs: &Runs, seen: &Seen) -> Result<Value, Problem> {
         .into_iter()
         .map(|gate| json!({"step": gate.step, "instance": gate.instance, "show": gate.show}));
     let engine = seen.engine().filter(|_| seen.directory.is_running());
+    let versions = what_runs::proved(&replayed.plan, &seen.records).into_iter();
+    let versions: Vec<Value> = versions.map(|(host, proved)| json!({"host": host, "proved": proved})).collect();
     Ok(json!({
         "schema": "rke2flow.dev/status/v1",
         "run": replayed.id,
@@ -131,6 +139,7 @@ pub(super) fn status_json(runs: &Runs, seen: &Seen) -> Result<Value, Problem> {
         "aborting": state.aborting(),
         "rolls_back": replayed.opened.parent,
         "rolled_back_by": state.rolled_back_by(),
+        "versions": versions,
         "on_hosts": if state.closed().is_none() { held(&seen.records) } else { Vec::new() },
         "forecast": rest(runs, seen).map(|rest| rest.json()),
         "next": next(runs, seen),

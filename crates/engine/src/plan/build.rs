@@ -11,7 +11,7 @@ use crate::action::{ActionSpec, Catalogue, PlannedAction};
 use crate::cluster::{Cluster, Role};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::id::HostName;
-use crate::runbook::{Budgets, Placed, Problems, Runbook, TIMEOUT_DEFAULT, mark_of};
+use crate::runbook::{Budgets, HostsAtOnce, Placed, Problems, Runbook, Step, TIMEOUT_DEFAULT, mark_of};
 use crate::source::Mark;
 use crate::value::{self, Reference};
 
@@ -172,7 +172,7 @@ impl<A: ActionSpec> Builder<'_, A> {
             id: self.rounds.id(copy),
             phase: copy.phase,
             targets: positions.iter().map(|&position| self.selection.target(position)).collect(),
-            hosts_at_once: step.hosts_at_once.of(positions.len()),
+            hosts_at_once: self.hosts_at_once(step, positions.len()),
             last: step.last.as_ref().and_then(|last| self.last(copy, last)),
             needs,
             done_when: step.done_when.iter().map(|placed| self.action(copy, placed)).collect(),
@@ -186,6 +186,22 @@ impl<A: ActionSpec> Builder<'_, A> {
             left_out,
         };
         Placement { plan, written: copy.written, need_marks, positions, selected }
+    }
+
+    fn hosts_at_once(&mut self, step: &Step<A>, targets: usize) -> usize {
+        let HostsAtOnce::Param(name) = &step.hosts_at_once.value else { return step.hosts_at_once.of(targets) };
+        // A value that could not be read has been reported, and is null.
+        let said = match self.params.get(name) {
+            None | Some(Value::Null) => return 1,
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        let Some(known) = HostsAtOnce::parse(&said) else {
+            let problem = Diagnostic::error(format!("`{name}` is `{said}`, which is no number of hosts"));
+            self.problems.add(step.hosts_at_once.mark, problem.help("set a number from 1, `25%` or `all`"));
+            return 1;
+        };
+        known.of(targets)
     }
 
     /// The runbook's own check has said that it is one reference to a fact.

@@ -47,6 +47,28 @@ fn a_fact_must_have_one_value_on_every_host_that_uses_it() {
 }
 
 #[test]
+fn a_parameter_says_how_many_hosts_are_at_work_at_once() {
+    let steps = r#"(id: "a", phase: "p", on: Agents, hosts_at_once: "${param.width}", do: [Touch(mark: "x")])"#;
+    let at_once = |params: &str, set: &str| {
+        let request = Request { set: vec![set.to_owned()], ..Request::default() };
+        planned(&cluster(1, 8), params, steps, &request).steps[0].hosts_at_once
+    };
+    assert_eq!(at_once(r#""width": Text("25%")"#, "width=25%"), 2);
+    assert_eq!(at_once(r#""width": Text("25%")"#, "width=5"), 5);
+    assert_eq!(at_once(r#""width": Text("1")"#, "width=all"), 8);
+    assert_eq!(at_once(r#""width": Number(3)"#, "width=3"), 3);
+    let refused = |set: &str| {
+        let request = Request { set: vec![set.to_owned()], ..Request::default() };
+        refusal_of(&cluster(1, 8), r#""width": Text("25%")"#, steps, &request)
+    };
+    assert!(refused("width=0").contains("`width` is `0`, which is no number of hosts"));
+    let servers = steps.replace("Agents", "Servers").replace("Touch(mark: \"x\")", "StopMember()");
+    let request = Request { set: vec!["width=all".to_owned()], ..Request::default() };
+    let refusal = refusal_of(&cluster(3, 0), r#""width": Text("1")"#, &servers, &request);
+    assert!(refusal.contains("may stop 3 etcd members at once"), "{refusal}");
+}
+
+#[test]
 fn the_host_that_goes_last_is_named_by_a_step_that_runs_once_and_before_all_of_them() {
     let steps = |on: &str, need: &str| {
         format!(

@@ -143,6 +143,9 @@ fn check_step<A>(step: &Step<A>, runbook: &Runbook<A>, names: &Names<'_>, proble
     if let Selector::ServersOf(param) | Selector::AgentsOf(param) = &step.on.value {
         check_listed(param, step, runbook, problems);
     }
+    if let HostsAtOnce::Param(param) = &step.hosts_at_once.value {
+        check_width(param, step, runbook, problems);
+    }
     for condition in &step.when {
         check_condition(condition, runbook, problems);
     }
@@ -164,6 +167,20 @@ fn check_step<A>(step: &Step<A>, runbook: &Runbook<A>, names: &Names<'_>, proble
             problems.add(limit.mark, Diagnostic::error(message));
         }
     }
+}
+
+/// How many hosts at once is a number or a text such as `25%`.
+fn check_width<A>(param: &str, step: &Step<A>, runbook: &Runbook<A>, problems: &mut Problems) {
+    let fits = |spec: &ParamSpec| matches!(spec.kind(), ParamType::Number | ParamType::Text);
+    let problem = match runbook.params.get(param) {
+        Some(spec) if fits(spec) => return,
+        Some(spec) => Diagnostic::error(format!("`{param}` is a {:?}, and no number of hosts", spec.kind())),
+        None => {
+            let known = runbook.params.iter().filter(|(_, spec)| fits(spec)).map(|(name, _)| name.as_str());
+            Diagnostic::error(format!("there is no parameter `{param}`")).meant(param, known)
+        }
+    };
+    problems.add(step.hosts_at_once.mark, problem);
 }
 
 /// A selector that names a parameter needs one with hosts in it.

@@ -5,8 +5,10 @@ use std::fmt;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::value::{Reference, lone_reference};
+
 /// How many targets of a step may be at work at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostsAtOnce {
     /// This many.
     Count(u32),
@@ -14,6 +16,8 @@ pub enum HostsAtOnce {
     Percent(u8),
     /// All of them.
     All,
+    /// What this parameter says.
+    Param(String),
 }
 
 impl Default for HostsAtOnce {
@@ -23,9 +27,23 @@ impl Default for HostsAtOnce {
 }
 
 impl HostsAtOnce {
-    /// The number for this many targets; at least 1.
-    pub fn of(self, targets: usize) -> usize {
-        let wanted = match self {
+    /// What a text says: `4`, `25%` or `all`; `None`: something else.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "all" {
+            return Some(HostsAtOnce::All);
+        }
+        match text.strip_suffix('%') {
+            Some(percent) => {
+                percent.parse().ok().filter(|percent| (1..=100).contains(percent)).map(HostsAtOnce::Percent)
+            }
+            None => text.parse().ok().filter(|count| *count > 0).map(HostsAtOnce::Count),
+        }
+    }
+
+    /// The number for this many targets; at least 1. What a parameter says is looked up before.
+    pub fn of(&self, targets: usize) -> usize {
+        let wanted = match *self {
+            HostsAtOnce::Param(_) => 1,
             HostsAtOnce::Count(count) => count as usize,
             HostsAtOnce::Percent(percent) => targets * usize::from(percent) / 100,
             HostsAtOnce::All => targets,
@@ -41,7 +59,7 @@ impl<'de> Deserialize<'de> for HostsAtOnce {
             type Value = HostsAtOnce;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number from 1, a percentage such as \"25%\", or \"all\"")
+                f.write_str("a number from 1, a percentage such as \"25%\", \"all\", or \"${param.NAME}\"")
             }
 
             fn visit_u64<E: de::Error>(self, count: u64) -> Result<HostsAtOnce, E> {
@@ -56,12 +74,11 @@ impl<'de> Deserialize<'de> for HostsAtOnce {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<HostsAtOnce, E> {
-                if text == "all" {
-                    return Ok(HostsAtOnce::All);
+                if let Some(Reference::Param(name)) = lone_reference(text) {
+                    return Ok(HostsAtOnce::Param(name));
                 }
-                let percent = text.strip_suffix('%').and_then(|number| number.parse::<u8>().ok());
-                match percent {
-                    Some(percent @ 1..=100) => Ok(HostsAtOnce::Percent(percent)),
+                match HostsAtOnce::parse(text) {
+                    Some(known) if !matches!(known, HostsAtOnce::Count(_)) => Ok(known),
                     _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
                 }
             }

@@ -69,7 +69,7 @@ fn a_missing_field_is_named() {
 #[test]
 fn a_wrong_type_is_shown_with_what_was_expected() {
     insta::assert_snapshot!(said(r#"(id: "a", phase: "prepare", on: All, hosts_at_once: "some", do: [Touch(mark: "x")])"#), @r#"
-    error: expected a number from 1, a percentage such as "25%", or "all" but found the string "some" instead
+    error: expected a number from 1, a percentage such as "25%", "all", or "${param.NAME}" but found the string "some" instead
      --> toy.ron:6:54
       |
     6 | (id: "a", phase: "prepare", on: All, hosts_at_once: "some", do: [Touch(mark: "x")])

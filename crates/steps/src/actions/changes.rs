@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::World;
 use crate::kinds::Meta;
-use crate::objects::{Created, Objects};
+use crate::objects::{Created, Evicted, Objects};
 
 /// Changes objects for one attempt.
 ///
@@ -43,6 +43,12 @@ impl<'a> Changes<'a> {
     pub(crate) async fn patch(&self, path: &str, seen: &Meta, change: Value) -> Result<(), Failure> {
         self.world.check_claim(self.context).await?;
         self.objects.patch(path, seen, change).await
+    }
+
+    /// See [`Objects::evict`].
+    pub(crate) async fn evict(&self, path: &str, seen: &Meta) -> Result<Evicted, Failure> {
+        self.world.check_claim(self.context).await?;
+        self.objects.evict(path, seen).await
     }
 
     /// See [`Objects::delete`].

@@ -46,6 +46,11 @@ impl Finding {
         self.outcome == Outcome::Fail
     }
 
+    /// The check and what was observed, without the outcome.
+    pub fn plain(&self) -> String {
+        format!("{}: {}", self.check, self.observed)
+    }
+
     /// All of them, one per line.
     pub fn text(findings: &[Finding]) -> String {
         findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n")

@@ -1,7 +1,5 @@
 //! Health: the cluster is healthy: servers, etcd, nodes, system pods, health URLs.
 
-use std::collections::BTreeSet;
-
 use async_trait::async_trait;
 use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
 use rke2flow_engine::cluster::{Host, Role};
@@ -10,10 +8,10 @@ use rke2flow_engine::value::{FactSpec, Param, ValueType};
 use serde::{Deserialize, Serialize};
 
 use crate::actions::hop::Hop;
+use crate::actions::http_check;
+use crate::actions::members::{server, voters};
 use crate::actions::node_ready::staleness;
 use crate::actions::{Clocks, Finding, Goal, LEASE_FRESH, World, info, known, moment, stamp};
-use crate::actions::{http_check, voter};
-use crate::answer::{Member, Survey};
 use crate::kinds::{Lease, Node, Workload};
 
 /// Goal: the cluster is healthy: servers, etcd, nodes, system pods, health URLs.
@@ -114,73 +112,6 @@ impl Health {
     }
 }
 
-fn server(host: &Host, survey: &Result<Survey, Failure>) -> Finding {
-    let check = format!("server {}", host.name);
-    match survey {
-        Ok(survey) => {
-            let named = format!("{}: ", host.name);
-            let lacks = voter::lacks(&host.name, survey).into_iter();
-            let lacks = lacks.map(|lack| lack.strip_prefix(&named).unwrap_or(&lack).to_owned()).collect();
-            Finding::unless_missing(check, "/readyz ok, etcd healthy, voter", lacks)
-        }
-        Err(failure) => Finding::fail(check, failure.to_string()),
-    }
-}
-
-/// Exactly the servers are members, each with a vote, and every server tells of the same ones: a member that is gone
-/// still counts for the quorum, and a member of another id belongs to another cluster.
-fn voters(surveys: &[(&Host, Result<Survey, Failure>)]) -> Finding {
-    let expected = surveys.len();
-    let asked: Vec<(&Host, &Survey)> =
-        surveys.iter().filter_map(|(host, told)| Some((*host, told.as_ref().ok()?))).collect();
-    let mut ill = Vec::new();
-    for (host, survey) in &asked {
-        let is_server =
-            |member: &Member| surveys.iter().any(|(server, _)| voter::is_member_of(&member.name, &server.name));
-        let others = survey.members.iter().filter(|member| !is_server(member));
-        ill.extend(others.map(|member| format!("{}: {} is a member and no server", host.name, member.name)));
-        let learners = survey.members.iter().filter(|member| member.learner);
-        ill.extend(learners.map(|member| format!("{}: {} is a learner, without a vote", host.name, member.name)));
-        let missing = surveys.iter().map(|(server, _)| &server.name);
-        let missing =
-            missing.filter(|name| !survey.members.iter().any(|member| voter::is_member_of(&member.name, name)));
-        ill.extend(missing.map(|name| format!("{}: {name} is no member", host.name)));
-        if survey.members.len() != expected {
-            ill.push(format!("{} tells of {} members instead of {expected}", host.name, survey.members.len()));
-        }
-        ill.extend(misplaced(surveys, survey).map(|text| format!("{}: {text}", host.name)));
-    }
-    if let Some((first, rest)) = asked.split_first() {
-        let differ = rest.iter().filter(|(_, survey)| identities(survey) != identities(first.1));
-        ill.extend(
-            differ
-                .map(|(host, _)| format!("{} and {} tell of different members: two clusters", first.0.name, host.name)),
-        );
-    } else {
-        ill.push("no server tells".to_owned());
-    }
-    Finding::unless_missing("etcd members", format!("{} servers tell of exactly {expected}", asked.len()), ill)
-}
-
-/// Members whose peer address is not the one that the cluster file gives their node.
-fn misplaced<'a>(
-    surveys: &'a [(&Host, Result<Survey, Failure>)],
-    told: &'a Survey,
-) -> impl Iterator<Item = String> + 'a {
-    told.members.iter().filter_map(|member| {
-        let (host, _) = surveys.iter().find(|(host, _)| voter::is_member_of(&member.name, &host.name))?;
-        let address = host.node_ip.as_deref()?;
-        let here = |url: &String| url.contains(&format!("//{address}:")) || url.contains(&format!("//[{address}]:"));
-        let there = || format!("{} has the peers {} and not {address}", member.name, member.peer_urls.join(", "));
-        (!member.peer_urls.iter().any(here)).then(there)
-    })
-}
-
-/// What makes a member the same one for two servers.
-fn identities(survey: &Survey) -> BTreeSet<(u64, &str, &[String])> {
-    survey.members.iter().map(|member| (member.id, member.name.as_str(), member.peer_urls.as_slice())).collect()
-}
-
 /// Rollouts of kube-system, by generation: a count of running pods takes old and crashing ones for good (domain: §8).
 async fn system_pods(world: &World) -> Result<Finding, Failure> {
     let path = |kind: &str| format!("/apis/apps/v1/namespaces/kube-system/{kind}");
@@ -199,6 +130,7 @@ async fn system_pods(world: &World) -> Result<Finding, Failure> {
 mod tests {
     use super::*;
     use crate::actions::testing::{NEW, NOW, OLD, Scene, lease};
+    use crate::answer::Survey;
 
     fn health(version: &str) -> Health {
         let version = Param::Known(version.to_owned());

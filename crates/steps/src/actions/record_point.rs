@@ -150,7 +150,7 @@ async fn incomplete(world: &World, point: &RecoveryPoint) -> Result<Option<Strin
 }
 
 /// Which snapshot of a point is not where it should be: on every server that answers, and in the bucket.
-async fn missing(world: &World, point: &RecoveryPoint) -> Result<Option<String>, Failure> {
+pub(crate) async fn missing(world: &World, point: &RecoveryPoint) -> Result<Option<String>, Failure> {
     for server in world.servers() {
         let recorded = point.snapshots.iter().find(|snapshot| snapshot.host == server.name.as_str());
         let paths = recorded.map(|snapshot| snapshot.path.clone()).into_iter().collect();

@@ -4,6 +4,7 @@
 
 mod batch;
 mod budget;
+mod charts;
 mod fenced;
 mod storage;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use batch::{CronJob, CronJobSpec, Job, JobStatus};
 pub use budget::{DisruptionBudget, DisruptionBudgetSpec, DisruptionBudgetStatus, Requirement, Selector};
+pub use charts::{HelmChart, HelmChartSpec, HelmChartStatus};
 pub use fenced::{
     PodRef, Schedule, ScheduleSpec, UpgradePlan, UpgradePlanSpec, UpgradePlanStatus, VeleroEnd, VeleroJob,
     VeleroJobSpec, VeleroJobStatus,
@@ -52,6 +54,8 @@ pub struct Meta {
 pub struct Owner {
     /// `DaemonSet`, `ReplicaSet`, `Node`, `Job`.
     pub kind: String,
+    /// Whether it makes another one when this one is gone.
+    pub controller: bool,
 }
 
 impl Meta {
@@ -225,7 +229,14 @@ pub struct PodSpec {
 pub struct PodVolume {
     /// The claim; absent for what is no volume of its own.
     pub persistent_volume_claim: ClaimName,
+    /// There for a directory that goes with the pod.
+    pub empty_dir: Option<EmptyDir>,
 }
+
+/// A directory that goes with the pod.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct EmptyDir {}
 
 /// A claim by name.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -258,7 +269,7 @@ impl Pod {
     pub const SYSTEM: &str = "/api/v1/namespaces/kube-system/pods";
 }
 
-/// A Deployment or a DaemonSet.
+/// A Deployment, a DaemonSet or a StatefulSet.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default)]
 pub struct Workload {
@@ -272,15 +283,26 @@ pub struct Workload {
 
 /// What is wanted of a workload.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct WorkloadSpec {
     /// Pods wanted; absent for a DaemonSet, and 1 when absent for a Deployment.
     pub replicas: Option<i64>,
     /// Which pods are its own.
     pub selector: Selector,
+    /// How its pods are replaced.
+    pub update_strategy: UpdateStrategy,
 }
 
-/// What a workload is. The first three belong to Deployments, the next four to DaemonSets.
+/// How a workload's pods are replaced.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct UpdateStrategy {
+    /// `RollingUpdate`; `OnDelete`: when somebody deletes them.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// What a workload is. The first three belong to Deployments and StatefulSets, the next four to DaemonSets.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkloadStatus {
@@ -312,13 +334,24 @@ impl Workload {
         ])
     }
 
+    /// Why the rollout of a StatefulSet is not done; `None`: it is.
+    pub fn stateful_set_lacks(&self) -> Option<String> {
+        let wanted = self.spec.replicas.unwrap_or(1);
+        let status = &self.status;
+        let updated = if self.is_updated_by_hand() { wanted } else { status.updated_replicas };
+        self.lacks(&[("updated", updated, wanted), ("available", status.available_replicas, wanted)])
+    }
+
     /// Why the rollout of a DaemonSet is not done; `None`: it is.
     pub fn daemon_set_lacks(&self) -> Option<String> {
         let (status, wanted) = (&self.status, self.status.desired_number_scheduled);
-        self.lacks(&[
-            ("updated", status.updated_number_scheduled, wanted),
-            ("available", status.number_available, wanted),
-        ])
+        let updated = if self.is_updated_by_hand() { wanted } else { status.updated_number_scheduled };
+        self.lacks(&[("updated", updated, wanted), ("available", status.number_available, wanted)])
+    }
+
+    /// Then it has no rollout of its own: its pods are new when somebody has deleted the old ones.
+    fn is_updated_by_hand(&self) -> bool {
+        self.spec.update_strategy.kind == "OnDelete"
     }
 
     fn lacks(&self, counts: &[(&str, i64, i64)]) -> Option<String> {

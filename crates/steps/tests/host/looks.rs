@@ -69,6 +69,25 @@ fn a_survey_tells_what_a_running_server_is() {
 }
 
 #[test]
+fn a_host_tells_its_etcds_version_and_whether_it_leads_by_etcds_own_metrics() {
+    let host = Bench::new();
+    let told = || {
+        let identity: Identity = host.look(Look::Identity);
+        (identity.etcd_version, identity.etcd_leads)
+    };
+    assert_eq!(told(), (String::new(), false), "nothing answers");
+    let metrics = |leads: &str| {
+        let help = "# HELP etcd_server_is_leader Whether or not this member is a leader. 1 if is, 0 otherwise.";
+        let version = "etcd_server_version{server_version=\"3.5.21\"} 1\netcd_server_is_leader_changes 1";
+        format!("{help}\n# TYPE etcd_server_is_leader gauge\netcd_server_is_leader {leads}\n{version}\n")
+    };
+    for (leads, expected) in [("1", true), ("0", false)] {
+        host.write(&host.world("answers/metrics"), metrics(leads));
+        assert_eq!(told(), ("3.5.21".to_owned(), expected));
+    }
+}
+
+#[test]
 fn garbage_on_a_port_or_in_a_file_name_does_not_break_the_answer() {
     let mut host = Bench::new();
     let supervisor = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -112,6 +112,7 @@ https://releases.test/*)
 	echo "curl $1" >>"$WORLD/log"
 	if [ -e "$file" ]; then cp "$file" "$output"; printf 200; else printf 404; exit 22; fi ;;
 */health) cat "$WORLD/answers/health" ;;
+*/metrics) cat "$WORLD/answers/metrics" ;;
 */readyz) cat "$WORLD/answers/readyz" ;;
 */db/info) cat "$WORLD/answers/db_info" ;;
 *) exit 7 ;;

@@ -183,6 +183,7 @@ impl World {
         Identity {
             token_hash: token_hash(&host.disk.token).unwrap_or_default(),
             config_sha256: hex(host.disk.configured_server.as_bytes()),
+            etcd_leads: plane.is_some_and(|plane| plane.leader.as_ref() == Some(name)),
             etcd_version: plane.map(|plane| format!("{}.{}.0", plane.etcd.0, plane.etcd.1)).unwrap_or_default(),
         }
     }

@@ -206,6 +206,7 @@ impl World {
             started: None,
             api_since: None,
             had_quorum: false,
+            leader: None,
         });
         let host = self.host_mut(name);
         host.disk.etcd = Some(MemberData { plane: Some(plane) });

@@ -197,7 +197,6 @@ impl World {
         if self.newest_reset().is_some_and(|newest| newest > plane) && !self.host(name).away {
             self.violate(ViolationKind::StaleJoiner, Some(name), "started with the data of a replaced control plane");
         }
-        self.planes[plane].etcd = has;
         self.run_member(name, plane);
         Some((Duration::ZERO, StartStep::Quorum))
     }
@@ -246,6 +245,7 @@ impl World {
             started: None,
             api_since: None,
             had_quorum: false,
+            leader: None,
         });
         self.host_mut(name).disk.etcd = Some(MemberData { plane: Some(plane) });
         self.run_member(name, plane);

@@ -39,6 +39,8 @@ pub enum ViolationKind {
     FenceLeftUp,
     /// etcd lost its quorum although nobody had declared an outage.
     QuorumLost,
+    /// No API server answered although nobody had declared an outage, and there are several.
+    ApiLost,
     /// Hosts run different versions at the end, or another one than is installed.
     VersionsDiffer,
     /// A server was started with the data of a control plane that has been replaced.
@@ -53,7 +55,7 @@ pub enum ViolationKind {
 
 impl ViolationKind {
     /// All of them, in order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::TwoControlPlanes,
         Self::ResetAfterStart,
         Self::AcknowledgedWriteLost,
@@ -61,6 +63,7 @@ impl ViolationKind {
         Self::SecretExposed,
         Self::FenceLeftUp,
         Self::QuorumLost,
+        Self::ApiLost,
         Self::VersionsDiffer,
         Self::StaleJoiner,
         Self::EmptyCluster,

@@ -105,6 +105,24 @@ impl World {
         store.put(Key::new("helm.cattle.io", "helmcharts", "kube-system", chart), helm, &stamp);
     }
 
+    /// Helm keeps each revision of a release as a Secret; the one before is superseded.
+    pub(crate) fn release(&mut self, plane: usize, chart: &str) {
+        let stamp = self.stamp();
+        let labels = |status: &str| json!({"owner": "helm", "name": chart, "status": status});
+        let key =
+            |revision: u64| Key::new("", "secrets", "kube-system", &format!("sh.helm.release.v1.{chart}.v{revision}"));
+        let store = &mut self.planes[plane].store;
+        let revision = (1..).find(|revision| store.get(&key(*revision)).is_none()).unwrap_or(1);
+        if revision > 1 {
+            store.update(&key(revision - 1), &stamp, |secret| secret["metadata"]["labels"] = labels("superseded"));
+        }
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1",
+            "metadata": {"labels": labels("deployed")}, "data": {},
+        });
+        store.put(key(revision), secret, &stamp);
+    }
+
     /// The jobs of the shipped charts have ended: system workloads carry the version's images.
     pub(crate) fn charts_done(&mut self, plane: usize, version: &str) {
         if !self.serves(plane) {
@@ -112,6 +130,7 @@ impl World {
         }
         for chart in version::shipped_charts(version) {
             self.chart_job(plane, chart.trim_end_matches(".yaml"), true);
+            self.release(plane, chart.trim_end_matches(".yaml"));
         }
         let tag = version::tag(version);
         let system = objects::SYSTEM_DEPLOYMENTS.map(|name| ("deployments", name));
@@ -152,6 +171,12 @@ impl World {
         let Some(object) = self.planes[plane].store.get(key).cloned() else { return };
         let kind = object["kind"].as_str().unwrap_or_default().to_owned();
         let daemons = key.plural == "daemonsets";
+        // Where nobody takes pods they stay pending, and the old ones run on.
+        let places: Vec<HostName> =
+            self.places(daemons).into_iter().filter(|name| daemons || self.takes_pods(plane, name)).collect();
+        if places.is_empty() {
+            return self.after(take::POD_START, Event::Rollout { plane, key: key.clone() });
+        }
         let replicas = if daemons { self.names.len() as u64 } else { object["spec"]["replicas"].as_u64().unwrap_or(1) };
         let labels = object["spec"]["template"]["metadata"]["labels"].clone();
         let image =
@@ -165,7 +190,6 @@ impl World {
         for old in self.pods_of(plane, key) {
             self.planes[plane].store.remove(&old);
         }
-        let places = self.places(daemons);
         for replica in 0..replicas as usize {
             let suffix = if kind == "StatefulSet" { replica.to_string() } else { self.pod_suffix() };
             let node = places[replica % places.len()].clone();
@@ -200,6 +224,7 @@ impl World {
             _ => Key::pod(&key.namespace, &format!("{name}-{}", self.pod_suffix())),
         };
         let workload = Key::new("apps", &objects::plural(&kind), &key.namespace, &name);
+        self.count_pods(plane, &workload);
         let wanted = kind == "Node"
             || self.planes[plane].store.get(&workload).is_some_and(|found| found["spec"]["replicas"] != 0);
         if wanted {
@@ -212,26 +237,51 @@ impl World {
         let node = pod["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
         let owner = pod["metadata"]["ownerReferences"][0]["kind"].as_str().unwrap_or_default().to_owned();
         let place = self.names.iter().find(|name| name.as_str() == node).cloned();
-        let alive = place.as_ref().is_some_and(|name| self.kubelet_reaches(name) == Some(plane));
         let bound = matches!(owner.as_str(), "Node" | "DaemonSet");
+        let fits =
+            |name: &HostName| self.kubelet_reaches(name) == Some(plane) && (bound || self.takes_pods(plane, name));
+        let alive = place.as_ref().is_some_and(fits);
         if !self.serves(plane) || (bound && !alive) {
             return self.after(take::POD_START, Event::Pod { plane, key, pod });
         }
-        let elsewhere = self.places(false).into_iter().find(|name| self.kubelet_reaches(name) == Some(plane));
+        let elsewhere = self.places(false).into_iter().find(fits);
         let Some(place) = place.filter(|_| alive).or(elsewhere) else {
             return self.after(take::POD_START, Event::Pod { plane, key, pod });
         };
         let image = pod.pointer("/spec/containers/0/image").and_then(Value::as_str).unwrap_or_default();
-        let name = pod["metadata"]["ownerReferences"][0]["name"].as_str().unwrap_or_default();
+        let name = pod["metadata"]["ownerReferences"][0]["name"].as_str().unwrap_or_default().to_owned();
         let stamp = self.stamp();
-        let next = objects::pod(place.as_str(), &pod["metadata"]["labels"], image, Some((&owner, name)), &stamp);
+        let next = objects::pod(place.as_str(), &pod["metadata"]["labels"], image, Some((&owner, &name)), &stamp);
         let is_velero = key.namespace == velero::NAMESPACE && name == "velero";
         if self.planes[plane].store.get(&key).is_none() {
             self.place_pod(plane, &key, next);
         }
+        self.count_pods(plane, &Key::new("apps", &objects::plural(&owner), &key.namespace, &name));
         if is_velero {
             self.velero_restarted(plane);
         }
+    }
+
+    /// Whether the scheduler may put pods of others on a node.
+    fn takes_pods(&self, plane: usize, name: &HostName) -> bool {
+        let node = self.planes[plane].store.get(&Key::node(name.as_str()));
+        node.is_some_and(|node| node["spec"]["unschedulable"] != true)
+    }
+
+    /// A workload's controller tells how many of its pods there are.
+    fn count_pods(&mut self, plane: usize, workload: &Key) {
+        let there = self.pods_of(plane, workload).len() as u64;
+        let stamp = self.stamp();
+        let fields = match workload.plural.as_str() {
+            "deployments" | "statefulsets" => ["availableReplicas", "readyReplicas"],
+            "daemonsets" => ["numberAvailable", "numberReady"],
+            _ => return,
+        };
+        self.planes[plane].store.update(workload, &stamp, |object| {
+            for field in fields {
+                object["status"][field] = json!(there);
+            }
+        });
     }
 
     /// Puts a pod; a StatefulSet's controller makes its claim again when that is gone.

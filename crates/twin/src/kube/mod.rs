@@ -3,6 +3,7 @@
 pub mod change;
 pub mod controllers;
 pub mod discovery;
+pub mod evict;
 pub mod objects;
 pub mod plans;
 pub mod request;

@@ -161,6 +161,7 @@ impl World {
         }
         for chart in version::shipped_charts(&self.spec.version) {
             self.chart_job(0, chart.trim_end_matches(".yaml"), true);
+            self.release(0, chart.trim_end_matches(".yaml"));
         }
         self.workload_object("Deployment", NAMESPACE, "web", 2, "shop-web:1.0");
         self.first_volumes();

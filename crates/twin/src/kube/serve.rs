@@ -72,7 +72,7 @@ impl World {
                 None => KubeReply::not_found(&route.key),
             },
             ("POST", true) => self.create(plane, route, body),
-            ("POST", false) if route.sub == "eviction" => self.delete(plane, route, &Value::Null),
+            ("POST", false) if route.sub == "eviction" => self.evict_pod(plane, route, &body),
             ("PUT", false) => self.replace(plane, route, body),
             ("PATCH", false) => self.patch(plane, route, &request.content_type, body),
             ("DELETE", false) => self.delete(plane, route, &body),

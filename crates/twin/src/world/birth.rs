@@ -38,6 +38,7 @@ impl World {
             started: Some(self.now),
             api_since: Some(self.now),
             had_quorum: true,
+            leader: None,
         });
         self.planes[0].store.charts = self.spec.version.clone();
         self.settle_planes(Cause::Start);

@@ -8,14 +8,14 @@ use serde_json::json;
 use crate::host::Host;
 use crate::judge::ViolationKind;
 use crate::kube::store::Store;
-use crate::world::World;
+use crate::world::{World, version};
 
 /// One etcd cluster. A reset and an empty start make new ones; members' data says to which one they belong.
 #[derive(Debug, Clone)]
 pub struct Plane {
     /// The objects; all voters hold the same.
     pub store: Store,
-    /// etcd's release that last wrote the data: an older one never opens it.
+    /// etcd's release that the data are of: an older one never opens them.
     pub etcd: (u64, u64),
     /// Members, running or not.
     pub members: Vec<Member>,
@@ -27,6 +27,8 @@ pub struct Plane {
     pub api_since: Option<Duration>,
     /// Whether it had a quorum when last looked at.
     pub had_quorum: bool,
+    /// The member that leads; it goes on leading until it stops.
+    pub leader: Option<HostName>,
 }
 
 /// A member of etcd.
@@ -143,6 +145,13 @@ impl World {
             if lost && cause == Cause::Restart && voters > 1 {
                 self.violate(ViolationKind::QuorumLost, None, "a restart left etcd without a majority of its voters");
             }
+            // One server is away for a moment whenever it restarts; of several, one always answers.
+            let silent = self.planes[plane].api_since.is_some() && !serves;
+            if silent && cause == Cause::Restart && voters > 1 {
+                self.violate(ViolationKind::ApiLost, None, "a restart left no server that answers for the API");
+            }
+            self.elect(plane, quorate);
+            self.raise_etcd(plane);
             let now = self.now;
             let found = &mut self.planes[plane];
             found.had_quorum = quorate;
@@ -160,6 +169,28 @@ impl World {
             let detail = format!("control planes {alive:?} had a quorum at the same time");
             self.violate(ViolationKind::TwoControlPlanes, None, &detail);
         }
+    }
+
+    /// etcd raises its cluster version, and with it what it writes, when every member runs the newer release (etcd
+    /// server/etcdserver/server.go, monitorVersions): until then an older one opens its data.
+    fn raise_etcd(&mut self, plane: usize) {
+        let version = |member: &Member| {
+            let host = self.hosts.get(&member.host).filter(|_| self.runs(plane, &member.host))?;
+            host.pods.as_ref().map(|pods| version::etcd(&pods.version))
+        };
+        let all: Option<Vec<(u64, u64)>> = self.planes[plane].members.iter().map(version).collect();
+        if let Some(lowest) = all.and_then(|all| all.into_iter().min()) {
+            self.planes[plane].etcd = self.planes[plane].etcd.max(lowest);
+        }
+    }
+
+    /// A leader that has stopped, or lost its majority, is followed by the first voter that runs.
+    fn elect(&mut self, plane: usize, quorate: bool) {
+        let votes = |member: &&Member| !member.learner && self.runs(plane, &member.host);
+        let voters: Vec<&HostName> = self.planes[plane].members.iter().filter(votes).map(|m| &m.host).collect();
+        let leads = self.planes[plane].leader.as_ref().filter(|leader| quorate && voters.contains(leader));
+        let next = leads.or(voters.first().copied().filter(|_| quorate)).cloned();
+        self.planes[plane].leader = next;
     }
 
     /// The newest control plane that a reset made.

@@ -182,7 +182,7 @@ fn a_script_that_fails_once_is_run_again_under_a_new_name() {
     paused(async {
         let fails = Fault::UnitFails { host: None, change: "InstallVersion".to_owned(), stage: 2, times: 1 };
         let (rig, ended) = upgrade(vec![fails]).await;
-        assert_retried(&rig, &ended, "servers/InstallVersion@server-0", "ended with exit 1");
+        assert_retried(&rig, &ended, "servers/InstallVersion@server-1", "ended with exit 1");
     });
 }
 
@@ -191,7 +191,7 @@ fn a_script_whose_unit_disappears_is_looked_at_and_run_again() {
     paused(async {
         let cut = Fault::UnitCut { host: None, change: "InstallVersion".to_owned(), stage: 1, times: 1 };
         let (rig, ended) = upgrade(vec![cut]).await;
-        assert_retried(&rig, &ended, "servers/InstallVersion@server-0", "was interrupted");
+        assert_retried(&rig, &ended, "servers/InstallVersion@server-1", "was interrupted");
     });
 }
 

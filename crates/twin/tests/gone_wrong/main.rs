@@ -4,5 +4,6 @@ mod faults;
 mod rig;
 mod snapshots;
 mod tampered;
+mod upgrades;
 mod variants;
 mod wrong_runbooks;

@@ -151,8 +151,8 @@ fn wrongs(rig: &Rig, seen: &Seen) -> Vec<Wrong> {
 /// A gate asks a person each time.
 const NEVER_CONTENT: [&str; 1] = ["Gate"];
 
-/// These only tell what they find.
-const ALWAYS_CONTENT: [&str; 3] = ["RememberCluster", "Leftovers", "DataRevision"];
+/// These only tell what they find; a drain is not asked for here (`upgrades.rs` does).
+const ALWAYS_CONTENT: [&str; 4] = ["RememberCluster", "Leftovers", "DataRevision", "Drain"];
 
 /// These are of runs with lost or new hosts, which `variants.rs` carries out.
 const OF_OTHER_RUNS: [&str; 8] =
@@ -278,6 +278,36 @@ const ROWS: &[Row] = &[
         wrongs
     }),
     ("Voter", serving),
+    ("VotersHealthy", |_| {
+        let server = || host("server-1");
+        vec![
+            at_once(Tamper::KillNode(server())),
+            at_once(Tamper::Demote(server())),
+            at_once(Tamper::StopUnit(server())),
+        ]
+    }),
+    // Without a majority nobody leads.
+    ("EtcdLeader", |_| {
+        let killed = ["server-1", "server-2"].map(|name| Tamper::KillNode(host(name)));
+        vec![Wrong { tampers: killed.to_vec(), then_seconds: 0 }]
+    }),
+    ("Reversible", |about| {
+        let snapshot = Tamper::Remove { host: host("server-1"), path: about.paths.kept_snapshots() };
+        let release = Tamper::Remove { host: host("agent-1"), path: about.paths.releases() };
+        let point = Tamper::Remove { host: host("server-2"), path: about.paths.point(&about.run()) };
+        [snapshot, release, point].map(at_once).into()
+    }),
+    ("RolledOut", |_| {
+        let job = Key::new("batch", "jobs", "kube-system", "helm-install-rke2-canal");
+        let release = Key::new("", "secrets", "kube-system", "sh.helm.release.v1.rke2-canal.v2");
+        let set = Key::new("apps", "daemonsets", "kube-system", "rke2-canal");
+        vec![
+            merged(job.clone(), json!({"status": {"succeeded": null, "conditions": [], "failed": 3}})),
+            at_once(Tamper::RemoveObject(job)),
+            merged(release, json!({"metadata": {"labels": {"status": "failed"}}})),
+            merged(set, json!({"status": {"numberAvailable": 1}})),
+        ]
+    }),
     ("NodeReady", |about| {
         vec![later(Tamper::StopUnit(about.host())), not_ready(about.host().as_str()), node_gone(about.host().as_str())]
     }),

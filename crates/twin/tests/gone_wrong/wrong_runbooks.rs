@@ -57,7 +57,7 @@ const ROWS: &[Row] = &[
     },
     Row { name: "secret-in-a-command", violations: &[V::SecretExposed], refused: "" },
     Row { name: "server-stopped", violations: &[V::ClusterDown], refused: "" },
-    Row { name: "servers-at-once", violations: &[V::QuorumLost], refused: "" },
+    Row { name: "servers-at-once", violations: &[V::QuorumLost, V::ApiLost], refused: "" },
     Row { name: "servers-left-old", violations: &[V::VersionsDiffer], refused: "" },
     Row {
         name: "stale-joiners",

@@ -10,6 +10,7 @@ use crate::api::objects::stamp;
 
 const CHARTS: &str = "/apis/helm.cattle.io/v1/namespaces/kube-system/helmcharts";
 const JOBS: &str = "/apis/batch/v1/namespaces/kube-system/jobs";
+const SECRETS: &str = "/api/v1/namespaces/kube-system/secrets";
 /// What a Job was made for.
 const HASH: &str = "helmcharts.helm.cattle.io/configHash";
 /// How long an installation takes.
@@ -78,11 +79,32 @@ async fn advance(client: &Client, chart: &Value, job: &Value, running: &str) -> 
     for (kind, workload) in workloads(name(chart)) {
         apply(client, kind, workload, version).await?;
     }
+    release(client, name(chart)).await?;
     let done = json!({
         "active": null, "succeeded": 1, "completionTime": stamp(),
         "conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": stamp()}],
     });
     client.patch(&path, &json!({ "status": done })).await.map(drop)
+}
+
+/// Helm keeps each revision of a release as a Secret; the one before is superseded.
+async fn release(client: &Client, chart: &str) -> Result<(), ApiError> {
+    let mut revision = 1;
+    for secret in client.list(SECRETS).await? {
+        let labels = &secret["metadata"]["labels"];
+        if labels["owner"] != "helm" || labels["name"] != chart {
+            continue;
+        }
+        revision += 1;
+        if labels["status"] == "deployed" {
+            let superseded = json!({"metadata": {"labels": {"status": "superseded"}}});
+            client.patch(&format!("{SECRETS}/{}", name(&secret)), &superseded).await?;
+        }
+    }
+    let labels = json!({"owner": "helm", "name": chart, "status": "deployed"});
+    let metadata = json!({"name": format!("sh.helm.release.v1.{chart}.v{revision}"), "labels": labels});
+    let secret = json!({"metadata": metadata, "type": "helm.sh/release.v1", "data": {}});
+    client.create(SECRETS, &secret).await.map(drop)
 }
 
 async fn apply(client: &Client, kind: &str, workload: &str, version: &str) -> Result<(), ApiError> {

@@ -64,6 +64,8 @@ pub struct State {
     pub save_fails: bool,
     /// Status by URL.
     pub web: BTreeMap<String, u16>,
+    /// What forbids every eviction; empty: nothing does.
+    pub budget: String,
     /// Whether the API answers nobody.
     pub api_down: bool,
     /// Changes that were sent to hosts, and how many writes the API took.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use rke2flow_engine::id::HostName;
 use serde_json::{Value, json};
 
-use super::fake::Fake;
+use super::fake::{Fake, State};
 use crate::ports::{AccessError, KubeApi, KubeRequest, KubeResponse, KubeVerb};
 
 #[async_trait]
@@ -20,12 +20,12 @@ impl KubeApi for Fake {
             let (whom, why) = ("Kubernetes API".to_owned(), "no server answers".to_owned());
             return Err(AccessError::Unreachable { whom, why });
         }
-        let refuse = |status: u16| Ok(KubeResponse { status, body: json!({ "message": "refused by the test" }) });
+        let refuse = |status: u16| Ok(refused(status));
         if !matches!(request.verb, KubeVerb::Get) {
             state.changes.push(format!("{:?} {path}", request.verb));
         }
         match request.verb {
-            KubeVerb::Get if request.path.contains('?') => {
+            KubeVerb::Get if request.path.contains('?') && !path.ends_with("/log") => {
                 let items: Vec<&Value> =
                     state.objects.iter().filter(|(at, _)| is_in(at, path)).map(|(_, body)| body).collect();
                 Ok(KubeResponse {
@@ -37,6 +37,7 @@ impl KubeApi for Fake {
                 Some(body) => Ok(KubeResponse { status: 200, body: body.clone() }),
                 None => refuse(404),
             },
+            KubeVerb::Create if path.ends_with("/eviction") => Ok(evict(&mut state, path, &request.body)),
             KubeVerb::Create => {
                 let at = format!("{path}/{}", request.body["metadata"]["name"].as_str().unwrap());
                 if state.objects.contains_key(&at) {
@@ -71,6 +72,27 @@ impl KubeApi for Fake {
             KubeVerb::Replace => panic!("objects are never replaced"),
         }
     }
+}
+
+fn refused(status: u16) -> KubeResponse {
+    KubeResponse { status, body: json!({ "message": "refused by the test" }) }
+}
+
+/// Evicts a pod, unless the budget of the small world forbids it; one that is ending goes on ending.
+fn evict(state: &mut State, path: &str, eviction: &Value) -> KubeResponse {
+    let pod = path.trim_end_matches("/eviction");
+    if !state.budget.is_empty() {
+        let causes = json!({ "causes": [{ "reason": "DisruptionBudget", "message": state.budget }] });
+        return KubeResponse { status: 429, body: json!({ "message": "Cannot evict", "details": causes }) };
+    }
+    let Some(body) = state.objects.get(pod) else { return refused(404) };
+    if body["metadata"]["uid"] != eviction["deleteOptions"]["preconditions"]["uid"] {
+        return refused(409);
+    }
+    if body["metadata"]["deletionTimestamp"].is_null() {
+        state.objects.remove(pod);
+    }
+    KubeResponse { status: 201, body: json!({ "status": "Success" }) }
 }
 
 /// Whether an object is in a collection, of one namespace or of all.

@@ -80,6 +80,11 @@ impl Scene {
         scene
     }
 
+    /// What actions reach this world through.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
     fn populate(&self) {
         let hosts: Vec<_> = self.access.cluster.hosts.clone();
         let servers: Vec<String> = self.access.cluster.servers().map(|host| host.name.to_string()).collect();
@@ -94,6 +99,7 @@ impl Scene {
                 token_hash: if server { "0123456789ab".to_owned() } else { String::new() },
                 config_sha256: format!("config of {name}"),
                 etcd_version: if server { "3.5.21".to_owned() } else { String::new() },
+                etcd_leads: name == "server-1",
             };
             let fake = FakeHost { survey, identity, ..FakeHost::default() };
             self.change(|state| state.hosts.insert(name.to_owned(), fake));

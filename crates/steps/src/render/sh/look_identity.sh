@@ -27,11 +27,16 @@ config_files() {
 }
 
 # etcd's own metrics, which RKE2 has it serve on the loopback.
-etcd_version() {
+etcd_metrics() {
 	curl --silent --max-time 5 --noproxy '*' http://127.0.0.1:2381/metrics 2>/dev/null |
-		sed -n 's/^etcd_server_version{server_version="\([^"]*\)".*/\1/p' | head -n 1 | clean
+		sed -n -e 's/^etcd_server_version{server_version="\([^"]*\)".*/version \1/p' \
+			-e 's/^etcd_server_is_leader 1$/leads/p'
 }
+told=$(etcd_metrics)
+etcd_version() { printf '%s\n' "$told" | sed -n 's/^version //p' | head -n 1 | clean; }
+etcd_leads() { if printf '%s\n' "$told" | grep -q '^leads$'; then printf true; else printf false; fi; }
 
 configured=''
 if [ -n "$(config_files | head -c 1)" ]; then configured=$(config_files | digest); fi
-printf '{"token_hash":"%s","config_sha256":"%s","etcd_version":"%s"}\n' "$(token_hash)" "$configured" "$(etcd_version)"
+printf '{"token_hash":"%s","config_sha256":"%s","etcd_version":"%s","etcd_leads":%s}\n' \
+	"$(token_hash)" "$configured" "$(etcd_version)" "$(etcd_leads)"
