@@ -24,6 +24,22 @@ fn ssh_config(scenario: &Scenario) -> String {
 }
 
 #[test]
+fn a_server_of_k3s_is_known_over_ssh() {
+    let scenario =
+        Scenario::with_twin_of(&["--servers", "1", "--agents", "1", "--distribution", "k3s", "--speed", "100"]);
+    let config = scenario.path("ssh_config");
+    fs::write(&config, ssh_config(&scenario)).unwrap();
+    let (first, file) = (twin(&scenario).hosts[0].address.clone(), scenario.path("k3s.ron"));
+    let (file, config) = (file.to_str().unwrap(), config.to_str().unwrap());
+    let from = ["init", "--cluster", file, "--from", "ssh", &first, "--ssh-config", config, "--yes"];
+    let wrote = scenario.rke2flow(&from);
+    assert_eq!(wrote.code, Some(0), "{}", wrote.stderr);
+    let text = fs::read_to_string(file).unwrap();
+    assert!(text.contains("distribution: K3s") && text.contains("+k3s1"), "{text}");
+    assert_eq!(scenario.rke2flow(&["validate", file]).code, Some(0));
+}
+
+#[test]
 fn a_file_that_was_written_over_ssh_is_valid_and_leads_to_every_host() {
     let scenario = Scenario::with_twin_of(&["--servers", "3", "--agents", "1", "--speed", "100"]);
     let config = scenario.path("ssh_config");

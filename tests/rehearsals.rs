@@ -25,6 +25,21 @@ fn a_single_server_is_upgraded_and_rolled_back() {
 }
 
 #[test]
+fn k3s_is_upgraded_and_rolled_back_by_the_same_runbooks() {
+    // A version that no other distribution has.
+    let shape = ["--distribution", "k3s", "--version", "v1.33.4+k3s1", "--speed", SPEED];
+    let rehearse = |runbook| Scenario::new().rke2flow(&[&["rehearse", runbook], shape.as_slice()].concat());
+    rehearse("upgrade").ends_with(0).says("the twin saw no violation");
+    rehearse("rollback").ends_with(0).says("the twin saw no violation").says("outage");
+}
+
+#[test]
+fn a_version_of_another_distribution_is_bad_input() {
+    let arguments = ["rehearse", "upgrade", "--distribution", "k3s", "--version", "v1.33.4+rke2r1"];
+    Scenario::new().rke2flow(&arguments).ends_with(2).says("no release of K3s");
+}
+
+#[test]
 fn a_runbook_that_resets_without_killing_the_others_fails_the_rehearsal() {
     let wrong = r#"
 Runbook(

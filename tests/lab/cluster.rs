@@ -11,12 +11,13 @@ use crate::scene::Scene;
 /// Asserts that this version is installed and runs on every host, and that the API knows every node as running it.
 #[track_caller]
 pub fn runs_version(scene: &Scene, version: &str) {
+    let distribution = scene.distribution();
     for host in scene.hosts() {
         let name = host.name();
-        let installed = host.must("/usr/local/bin/rke2 --version").unwrap();
-        assert!(installed.starts_with(&format!("rke2 version {version} ")), "{name}: {installed}");
-        let kind = host.unit().trim_start_matches("rke2-");
-        let running = host.must("ps -eo args | grep '[l]ab-rke2 rke2 --release'").unwrap();
+        let installed = host.must(&format!("/usr/local/bin/{distribution} --version")).unwrap();
+        assert!(installed.starts_with(&format!("{distribution} version {version} ")), "{name}: {installed}");
+        let kind = if host.role() == Role::Server { "server" } else { "agent" };
+        let running = host.must(&format!("ps -eo args | grep '[l]ab-rke2 {distribution} --release'")).unwrap();
         assert!(running.contains(&format!("--release {version} {kind}")), "{name}: {running}");
         assert_eq!(running.lines().count(), 1, "{name}: {running}");
         assert_eq!(containers_of_other_versions(&host, version), "", "{name}");
@@ -53,7 +54,7 @@ pub fn nothing_is_held(scene: &Scene) {
         let left = host
             .must(
                 "ls -d /var/lib/rke2flow/hold /etc/systemd/system/*/*rke2flow* /etc/systemd/system/*rke2flow* \
-                 /run/systemd/transient/*rke2flow* /etc/rancher/rke2/config.yaml.d/* 2>/dev/null || true; \
+                 /run/systemd/transient/*rke2flow* /etc/rancher/*/config.yaml.d/* 2>/dev/null || true; \
                  systemctl list-units --all --plain --no-legend 'rke2flow-*'",
             )
             .unwrap();
@@ -69,7 +70,7 @@ pub fn nothing_is_held(scene: &Scene) {
 
 /// How many restores of a snapshot were begun on the init server since the lab was made: RKE2 keeps what it replaced.
 pub fn resets(scene: &Scene) -> usize {
-    let kept = scene.init().must("ls -d /var/lib/rancher/rke2/server/db/etcd-old-* 2>/dev/null | wc -l").unwrap();
+    let kept = scene.init().must("ls -d /var/lib/rancher/*/server/db/etcd-old-* 2>/dev/null | wc -l").unwrap();
     kept.trim().parse().unwrap()
 }
 

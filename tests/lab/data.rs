@@ -57,9 +57,10 @@ pub fn etcdctl(host: &Host<'_>, words: &str) -> String {
 pub fn api(scene: &Scene, method: &str, path: &str, body: &str) -> String {
     let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
     let script = format!(
-        "cd /var/lib/rancher/rke2/server/tls && curl -sS --fail-with-body --max-time 10 --cacert server-ca.crt \
+        "cd /var/lib/rancher/{}/server/tls && curl -sS --fail-with-body --max-time 10 --cacert server-ca.crt \
          --cert client-admin.crt --key client-admin.key -X {method} -H 'content-type: {kind}' \
-         --data-binary @- https://127.0.0.1:6443{path}"
+         --data-binary @- https://127.0.0.1:6443{path}",
+        scene.distribution()
     );
     let until = Instant::now() + DEADLINE;
     loop {

@@ -13,6 +13,7 @@ mod chance;
 mod cluster;
 mod data;
 mod engine;
+mod k3s;
 mod kills;
 mod power;
 mod rollback;

@@ -35,7 +35,7 @@ fn a_rollback_takes_data_and_versions_back_and_leaves_nothing_behind() {
 
 /// Asserts that every phase kept its budget, and prints what the run was spent on.
 #[track_caller]
-fn within_budget(report: &Value, wall: Duration) {
+pub fn within_budget(report: &Value, wall: Duration) {
     let seconds = |value: &Value| value.as_f64().unwrap();
     for phase in report["phases"].as_array().unwrap() {
         eprintln!("  {:16} {:6.1} s, {}", phase["id"].as_str().unwrap(), seconds(&phase["seconds"]), phase["verdict"]);

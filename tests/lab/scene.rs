@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use rke2flow_lab::hosts::{self, Host, Lab, Role};
+use rke2flow_lab::hosts::{self, Host, Lab, Role, Spec};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -15,6 +15,11 @@ use crate::engine::{Engine, Outcome};
 pub const OLD: &str = "v1.33.4+rke2r1";
 /// What the cluster is upgraded to: another minor version, which has another etcd.
 pub const NEW: &str = "v1.34.2+rke2r1";
+
+/// The same of K3s.
+pub const K3S_OLD: &str = "v1.33.4+k3s1";
+/// The same.
+pub const K3S_NEW: &str = "v1.34.2+k3s1";
 
 /// A lab and an operator.
 pub struct Scene {
@@ -33,6 +38,22 @@ impl Scene {
         assert_eq!(lab.spec().version, OLD);
         lab.add_release(NEW).unwrap();
         Some(Self { lab, home: tempfile::tempdir().unwrap() })
+    }
+
+    /// Three servers and one agent of K3s that run [`K3S_OLD`].
+    pub fn k3s(test: &str) -> Option<Self> {
+        if !hosts::required_or_left_out(test) {
+            return None;
+        }
+        build::programs();
+        let lab = hosts::turn().unwrap().up(|spec| Spec { version: K3S_OLD.to_owned(), ..spec }.hosts(3, 1)).unwrap();
+        lab.add_release(K3S_NEW).unwrap();
+        Some(Self { lab, home: tempfile::tempdir().unwrap() })
+    }
+
+    /// What the distribution is: `rke2`, `k3s`.
+    pub fn distribution(&self) -> &'static str {
+        if self.lab.spec().version == K3S_OLD { "k3s" } else { "rke2" }
     }
 
     /// Every host, servers first.

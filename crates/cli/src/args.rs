@@ -7,6 +7,7 @@ pub use init::{InitArgs, InitSource};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rke2flow_engine::cluster::Distribution;
 use rke2flow_engine::id::RunId;
 use rke2flow_engine::plan::OnFailure;
 
@@ -315,6 +316,24 @@ pub struct RunbooksArgs {
     pub name: Option<String>,
 }
 
+/// A distribution as an option has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// The control plane as static pods.
+    Rke2,
+    /// The control plane in one process.
+    K3s,
+}
+
+impl From<Kind> for Distribution {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Rke2 => Distribution::Rke2,
+            Kind::K3s => Distribution::K3s,
+        }
+    }
+}
+
 /// The size and pace of a simulated cluster.
 #[derive(Debug, Clone, Args)]
 pub struct TwinShape {
@@ -327,6 +346,9 @@ pub struct TwinShape {
     /// How many times faster than life
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub speed: u32,
+    /// What the cluster is
+    #[arg(long, value_enum, default_value_t = Kind::Rke2)]
+    pub distribution: Kind,
     /// The release that the cluster runs at first
     #[arg(long, value_name = "VERSION")]
     pub version: Option<String>,

@@ -19,6 +19,9 @@ pub struct ControlPlane {
     pub tls: PathBuf,
     /// Port of the API: 6443.
     pub port: u16,
+    /// Where what is asked of the supervisor goes, when it has no port of its own (K3s).
+    #[serde(default)]
+    pub supervisor: Option<u16>,
 }
 
 /// `kubelet`: runs the static pods of its manifests and reports the node, its lease and its pods.

@@ -50,14 +50,16 @@ pub struct Survey {
     pub tls: bool,
     /// Whether `server/cred` is there.
     pub cred: bool,
-    /// Number of `server/manifests/rke2-*.yaml`.
+    /// Number of the distribution's own charts in `server/manifests`: `rke2-*.yaml`.
     pub shipped_charts: u32,
     /// Names of what was moved aside: `server/db/etcd-rke2flow-<run>`, relative to the data directory.
     pub aside: Vec<String>,
     /// Our own `server:` drop-in as [`server_override`] writes it: the run and the value; empty: no drop-in.
     pub server_override: String,
-    /// Value of `server:` in the node's configuration without our drop-in; empty: none.
+    /// Value of `server:` in the node's configuration without our drop-in, or of the unit's `K3S_URL`; empty: none.
     pub configured_server: String,
+    /// Value of `--server` in the unit's own command line, which counts for more than every file (K3s); empty: none.
+    pub unit_server: String,
     /// The node's internal address: the first of `node-ip:` in its configuration, or else, as RKE2 does, the one of the
     /// default route's interface; empty: neither.
     pub node_ip: String,
@@ -67,6 +69,11 @@ pub struct Survey {
     pub etcd_health: String,
     /// Answer of `https://127.0.0.1:6443/readyz`: `ok`, another text, or empty.
     pub readyz: String,
+    /// The version that the host's own API server tells, where it is inside the unit's process (K3s); empty: not told.
+    pub api_version: String,
+    /// What a server of a distribution that may have others keeps its cluster in: `etcd`, `sqlite`, `external`; empty:
+    /// it has nothing yet, or there is no choice.
+    pub datastore: String,
     /// Members by `https://127.0.0.1:<supervisor>/db/info`; empty when it does not answer.
     /// Read from a list of [`Member`], or from base64 of that answer as etcd writes it.
     #[serde(deserialize_with = "db_info::members")]

@@ -8,6 +8,7 @@ pub mod actions;
 pub mod answer;
 pub mod catalogue;
 pub mod command;
+pub mod distribution;
 pub mod exposure;
 pub mod host;
 pub mod kinds;

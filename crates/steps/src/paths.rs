@@ -1,10 +1,11 @@
 //! Where things are on a host. Every path that a script uses comes from one [`HostPaths`] value.
 
-use rke2flow_engine::cluster::{Cluster, Distribution, Role};
+use rke2flow_engine::cluster::{Cluster, Distribution, PathOverrides, Role};
 use rke2flow_engine::id::{InstanceId, RunId, UnitName};
 use serde::{Deserialize, Serialize};
 
 use crate::command::NodePart;
+use crate::distribution::Traits;
 
 /// Places, unit names and ports of a distribution on its hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +22,7 @@ pub struct HostPaths {
     pub state: String,
     /// A tmpfs for secrets and staging locks: `/run/rke2flow`.
     pub runtime: String,
-    /// Name of the binary and prefix of the units: `rke2`.
+    /// Name of the distribution and of its binary: `rke2`.
     pub name: String,
     /// Supervisor port: 9345 for RKE2, 6443 for K3s.
     pub supervisor_port: u16,
@@ -30,11 +31,13 @@ pub struct HostPaths {
 impl HostPaths {
     /// The distribution's own places, with what the cluster file overrides.
     pub fn of(cluster: &Cluster) -> Self {
-        let overrides = cluster.paths.clone().unwrap_or_default();
-        let (name, supervisor_port) = match cluster.distribution {
-            Distribution::Rke2 => ("rke2", 9345),
-            Distribution::K3s => ("k3s", 6443),
-        };
+        Self::with(cluster.distribution, cluster.paths.clone().unwrap_or_default())
+    }
+
+    /// A distribution's own places, with what is overridden.
+    pub fn with(distribution: Distribution, overrides: PathOverrides) -> Self {
+        let traits = Traits::of(distribution);
+        let name = traits.name;
         Self {
             data: overrides.data.unwrap_or_else(|| format!("/var/lib/rancher/{name}")),
             config: overrides.config.unwrap_or_else(|| format!("/etc/rancher/{name}")),
@@ -43,17 +46,18 @@ impl HostPaths {
             state: overrides.state.unwrap_or_else(|| "/var/lib/rke2flow".to_owned()),
             runtime: "/run/rke2flow".to_owned(),
             name: name.to_owned(),
-            supervisor_port,
+            supervisor_port: traits.supervisor_port,
         }
+    }
+
+    /// What the distribution is.
+    pub fn distribution(&self) -> &'static Traits {
+        Traits::named(&self.name)
     }
 
     /// The systemd unit of a role: `rke2-server` or `rke2-agent`; `k3s` or `k3s-agent`.
     pub fn unit(&self, role: Role) -> String {
-        match (self.name.as_str(), role) {
-            ("k3s", Role::Server) => "k3s".to_owned(),
-            (name, Role::Server) => format!("{name}-server"),
-            (name, Role::Agent) => format!("{name}-agent"),
-        }
+        self.distribution().unit(role).to_owned()
     }
 
     /// The file that keeps the unit down while it exists.
@@ -120,7 +124,7 @@ impl HostPaths {
         format!("{}/{}.service.d/zz-rke2flow-hold.conf", self.systemd, self.unit(role))
     }
 
-    /// What a part of a node is. The charts are the files `rke2-*.yaml` (K3s: none of this name) in that directory.
+    /// What a part of a node is. The charts are those of [`Traits::charts`] in that directory.
     pub fn part(&self, part: NodePart) -> String {
         let below = match part {
             NodePart::Etcd => "server/db/etcd",
@@ -142,7 +146,7 @@ impl HostPaths {
         format!("{}-rke2flow-", self.part(NodePart::Etcd))
     }
 
-    /// The file by which RKE2 itself remembers a reset that no normal start has followed yet.
+    /// The file by which the distribution itself remembers a reset that no normal start has followed yet.
     pub fn reset_flag(&self) -> String {
         format!("{}/server/db/reset-flag", self.data)
     }

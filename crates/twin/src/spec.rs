@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use rke2flow_engine::cluster::{Distribution, Role};
+use rke2flow_engine::cluster::{Distribution, PathOverrides, Role};
 use rke2flow_engine::id::HostName;
 use rke2flow_steps::paths::HostPaths;
 use serde::{Deserialize, Serialize};
@@ -149,6 +149,21 @@ impl Default for TwinSpec {
 }
 
 impl TwinSpec {
+    /// The same of this distribution, with its releases in the place of RKE2's.
+    pub fn of(distribution: Distribution) -> Self {
+        let default = Self::default();
+        if distribution == Distribution::Rke2 {
+            return default;
+        }
+        let release = |version: &String| version.replace("+rke2r", "+k3s");
+        Self {
+            version: release(&default.version),
+            releases: default.releases.iter().map(release).collect(),
+            distribution,
+            ..default
+        }
+    }
+
     /// The hosts in the cluster file's order: servers first.
     pub fn hosts(&self) -> Vec<(HostName, Role)> {
         let name = |kind: &str, i: usize| HostName::new(format!("{kind}-{i}")).expect("letters, a dash and digits");
@@ -166,19 +181,6 @@ impl TwinSpec {
 
     /// Places, unit names and ports of the distribution.
     pub fn paths(&self) -> HostPaths {
-        let (name, supervisor_port) = match self.distribution {
-            Distribution::Rke2 => ("rke2", 9345),
-            Distribution::K3s => ("k3s", 6443),
-        };
-        HostPaths {
-            data: format!("/var/lib/rancher/{name}"),
-            config: format!("/etc/rancher/{name}"),
-            bin: "/usr/local/bin".to_owned(),
-            systemd: "/etc/systemd/system".to_owned(),
-            state: "/var/lib/rke2flow".to_owned(),
-            runtime: "/run/rke2flow".to_owned(),
-            name: name.to_owned(),
-            supervisor_port,
-        }
+        HostPaths::with(self.distribution, PathOverrides::default())
     }
 }

@@ -167,7 +167,7 @@ impl World {
         self.host_mut(host).disk.node_password.clone_from(&hash);
         let stamp = self.stamp();
         if let Some(plane) = self.reached() {
-            let secret = Key::new("", "secrets", "kube-system", &format!("{host}.node-password.rke2"));
+            let secret = self.password_of(host);
             self.planes[plane].store.put(secret, crate::kube::objects::node_password(&hash), &stamp);
         }
     }

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rehearsed::{Rehearsed, Stop};
+use rke2flow_engine::cluster::Distribution;
 use rke2flow_engine::journal::CrashPoint;
 use rke2flow_engine::record::Verdict;
 use rke2flow_engine::run::Outcome;
@@ -18,23 +19,37 @@ use serde_json::Value;
 const UPGRADE: &str = include_str!("../../../runbooks/upgrade.ron");
 const ROLLBACK: &str = include_str!("../../../runbooks/rollback.ron");
 const NEW: &str = "v1.34.1+rke2r1";
+const NEW_K3S: &str = "v1.34.1+k3s1";
 
 /// Which run is disturbed.
 #[derive(Clone, Copy)]
 enum Disturbed {
     Upgrade,
     Rollback,
+    /// The same runbooks on K3s.
+    UpgradeOfK3s,
+    RollbackOfK3s,
     /// An upgrade over two minor releases.
     Hops,
 }
 
 impl Disturbed {
-    /// Rounds are the steps of an upgrade once more: a part of their points is enough. An odd number, so that before and
-    /// after come in turn.
+    /// Rounds are the steps of an upgrade once more, and K3s has the same runbooks and actions: a part of their points is
+    /// enough. An odd number, so that before and after come in turn.
     fn stride(self) -> usize {
         match self {
             Disturbed::Upgrade | Disturbed::Rollback => 1,
+            Disturbed::UpgradeOfK3s | Disturbed::RollbackOfK3s => 3,
             Disturbed::Hops => 13,
+        }
+    }
+}
+
+impl Disturbed {
+    fn twin(self) -> (TwinSpec, &'static str) {
+        match self {
+            Disturbed::UpgradeOfK3s | Disturbed::RollbackOfK3s => (TwinSpec::of(Distribution::K3s), NEW_K3S),
+            _ => (TwinSpec::default(), NEW),
         }
     }
 }
@@ -54,6 +69,16 @@ fn an_upgrade_stopped_anywhere_comes_to_the_same_end() {
 #[test]
 fn a_rollback_stopped_anywhere_comes_to_the_same_end() {
     matrix(Disturbed::Rollback);
+}
+
+#[test]
+fn an_upgrade_of_k3s_stopped_anywhere_comes_to_the_same_end() {
+    matrix(Disturbed::UpgradeOfK3s);
+}
+
+#[test]
+fn a_rollback_of_k3s_stopped_anywhere_comes_to_the_same_end() {
+    matrix(Disturbed::RollbackOfK3s);
 }
 
 #[test]
@@ -107,15 +132,16 @@ fn on_a_runtime(which: Disturbed, stop: Option<Stop>) -> End {
 }
 
 async fn disturbed(which: Disturbed, stop: Option<Stop>) -> End {
-    let rehearsed = Rehearsed::new(TwinSpec::default(), NEW);
-    if matches!(which, Disturbed::Rollback) {
+    let (spec, new) = which.twin();
+    let rehearsed = Rehearsed::new(spec, new);
+    if matches!(which, Disturbed::Rollback | Disturbed::RollbackOfK3s) {
         let (_, outcome) = rehearsed.run("261122-0400-upgr", UPGRADE, None).await;
         assert_eq!(outcome.unwrap().unwrap(), Outcome::Closed(Verdict::Succeeded));
     }
     let hops = UPGRADE.replace(r#"["${cluster.version}"]"#, r#"["v1.34.1+rke2r1", "v1.35.1+rke2r1"]"#);
     let (id, text) = match which {
-        Disturbed::Upgrade => ("261122-0400-upgr", UPGRADE),
-        Disturbed::Rollback => ("261122-0500-back", ROLLBACK),
+        Disturbed::Upgrade | Disturbed::UpgradeOfK3s => ("261122-0400-upgr", UPGRADE),
+        Disturbed::Rollback | Disturbed::RollbackOfK3s => ("261122-0500-back", ROLLBACK),
         Disturbed::Hops => ("261122-0400-upgr", hops.as_str()),
     };
     let (run, outcome) = rehearsed.run(id, text, stop).await;

@@ -164,6 +164,9 @@ impl Stage {
         command.args(["twin", "up", "--dir"]).arg(self.twin());
         command.args(["--servers", &shape.servers.to_string(), "--agents", &shape.agents.to_string()]);
         command.args(["--speed", &shape.speed.to_string()]);
+        if let Some(distribution) = shape.distribution.to_possible_value() {
+            command.args(["--distribution", distribution.get_name()]);
+        }
         command.args(shape.version.iter().flat_map(|version| ["--version", version]));
         command.args(shape.fault.iter().flat_map(|fault| ["--fault", fault]));
         command.stdout(Stdio::piped()).stderr(Stdio::null());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rke2flow_engine::clock::Clock;
+use rke2flow_steps::distribution::Traits;
 use rke2flow_twin::serve;
 use rke2flow_twin::{Fault, Twin, TwinSpec};
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,10 +39,15 @@ pub fn spec_of(shape: &TwinShape) -> Result<TwinSpec, Problem> {
         servers: shape.servers as usize,
         agents: shape.agents as usize,
         speed: shape.speed,
-        ..TwinSpec::default()
+        ..TwinSpec::of(shape.distribution.into())
     };
     if let Some(version) = &shape.version {
         rke2flow_engine::cluster::check_version(version).map_err(Problem::bad_input)?;
+        let build = format!("+{}", spec.paths().name);
+        if !version.contains(&build) {
+            let what = format!("{version} is no release of {}", Traits::of(spec.distribution).title);
+            return Err(Problem::bad_input(what).next("--distribution k3s goes with versions such as v1.33.4+k3s1"));
+        }
         spec.version.clone_from(version);
         if !spec.releases.contains(version) {
             spec.releases.insert(0, version.clone());

@@ -24,6 +24,8 @@ use super::handle::{Api, Reply};
 use super::stream::Events;
 use super::tls::{self, Presented};
 use super::upkeep;
+use crate::standin::http::Client;
+use crate::standin::supervisor::{self, NODE_NAME, NODE_PASSWORD};
 
 /// Connections at a time; further ones wait in the kernel's backlog.
 const CONNECTIONS: usize = 512;
@@ -33,6 +35,10 @@ const BODY_BYTES: usize = 3 << 20;
 const HEAD: Duration = Duration::from_secs(30);
 /// How long a request may take (kube-apiserver's is a minute); a watch has its own limit.
 const REQUEST: Duration = Duration::from_secs(60);
+/// How long the supervisor may take: a snapshot with its upload.
+const SUPERVISOR: Duration = Duration::from_secs(420);
+/// What of a request's head the supervisor goes by.
+const FORWARDED: [&str; 3] = ["authorization", NODE_NAME, NODE_PASSWORD];
 /// After a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -133,6 +139,9 @@ async fn talk(
 }
 
 async fn handle(api: Api, known: bool, request: Request<Incoming>) -> Answer {
+    if let Some(port) = api.config.supervisor.filter(|_| supervisor::serves(request.uri().path())) {
+        return forwarded(port, request).await;
+    }
     // RKE2 starts it with --anonymous-auth=false: not even /readyz is told to strangers.
     if !known {
         return whole(&KubeReply::refused(401, "Unauthorized", "Unauthorized"));
@@ -154,6 +163,26 @@ async fn handle(api: Api, known: bool, request: Request<Incoming>) -> Answer {
         Ok(Reply::Whole(reply)) => whole(&reply),
         Ok(Reply::Watch(events)) => watch(events),
         Err(_) => whole(&KubeReply::refused(504, "Timeout", "request did not complete within the allotted timeout")),
+    }
+}
+
+/// The supervisor of K3s answers on the API's port, for whoever has its password.
+async fn forwarded(port: u16, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, BODY_BYTES).collect().await else {
+        return whole(&KubeReply::refused(413, "RequestEntityTooLarge", "limit is 3145728"));
+    };
+    let mut client = Client::insecure();
+    for name in FORWARDED {
+        if let Some(value) = head.headers.get(name).and_then(|value| value.to_str().ok()) {
+            client = client.with_header(name, value);
+        }
+    }
+    let url = format!("https://127.0.0.1:{port}{}", head.uri.path());
+    // A snapshot takes longer than another request.
+    match client.ask(head.method, &url, body.to_bytes().to_vec(), SUPERVISOR).await {
+        Ok(told) => answer(told.status.as_u16(), "application/json", Full::new(told.body).boxed_unsync()),
+        Err(error) => whole(&KubeReply::refused(503, "ServiceUnavailable", &error.to_string())),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use rke2flow_engine::cluster::{self, Cluster, Distribution, Kube, Releases, Ssh};
+use rke2flow_engine::cluster::{self, Cluster, Kube, Releases, Ssh};
 use rke2flow_engine::id::HostName;
 
 use super::error::LabError;
 use super::lab::{self, Lab};
 use super::spec::{Extent, Role};
 use super::{Host, s3};
+use crate::standin::flavor;
 
 /// Where the hosts see the releases.
 pub const RELEASES: &str = "/srv/lab/releases";
@@ -33,7 +34,7 @@ fn cluster(lab: &Lab) -> Result<Cluster, LabError> {
     Ok(Cluster {
         format: cluster::FORMAT,
         name: spec.name.to_string(),
-        distribution: Distribution::Rke2,
+        distribution: flavor::distribution(&spec.version),
         version: Some(spec.version.clone()),
         hosts: lab.hosts().iter().map(host).collect::<Result<_, _>>()?,
         ssh,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rke2flow_steps::distribution::Traits;
 use rke2flow_twin::serve::identity::secret_word;
 
 use super::cluster_file::RELEASES;
@@ -13,7 +14,7 @@ use super::error::{LabError, file};
 use super::lab::Lab;
 use super::spec::Role;
 use super::{Host, program, s3};
-use crate::standin::release;
+use crate::standin::{flavor, release};
 
 /// The stand-in's name in the directory that the hosts share.
 const STAND_IN: &str = "lab-rke2";
@@ -76,22 +77,37 @@ impl Host<'_> {
     /// `rke2-server` or `rke2-agent`.
     pub fn unit(&self) -> &'static str {
         match self.role {
-            Role::Server => "rke2-server",
-            Role::Agent => "rke2-agent",
+            Role::Server => self.distribution().server_unit,
+            Role::Agent => self.distribution().agent_unit,
         }
     }
 
-    /// Writes its `/etc/rancher/rke2/config.yaml`.
+    /// What its distribution is.
+    pub fn distribution(&self) -> &'static Traits {
+        flavor::traits(&self.lab.spec().version)
+    }
+
+    /// Writes its `/etc/rancher/rke2/config.yaml`, or that of K3s.
     pub fn configure(&self) -> Result<(), LabError> {
-        let config = self.config()?;
-        let script = "umask 077; mkdir -p /etc/rancher/rke2; cat >/etc/rancher/rke2/config.yaml";
-        self.must_within(script, config.as_bytes(), INSTALL_DEADLINE).map(drop)
+        let (config, place) = (self.config()?, format!("/etc/rancher/{}", self.distribution().name));
+        let script = format!("umask 077; mkdir -p {place}; cat >{place}/config.yaml");
+        self.must_within(&script, config.as_bytes(), INSTALL_DEADLINE).map(drop)
     }
 
     /// Installs a release that the lab offers. Nothing is enabled or started.
     pub fn install(&self, version: &str) -> Result<(), LabError> {
-        let (release, kind) = (format!("{RELEASES}/{version}"), self.unit().trim_start_matches("rke2-"));
-        let script = format!("INSTALL_RKE2_ARTIFACT_PATH={release} INSTALL_RKE2_TYPE={kind} sh {release}/install.sh");
+        let (release, kind) =
+            (format!("{RELEASES}/{version}"), if self.role == Role::Server { "server" } else { "agent" });
+        let script = match self.distribution().bare_binary {
+            false => {
+                format!("INSTALL_RKE2_ARTIFACT_PATH={release} INSTALL_RKE2_TYPE={kind} sh {release}/install.sh")
+            }
+            true => format!(
+                "install -m 755 {release}/k3s /usr/local/bin/k3s && \
+                 INSTALL_K3S_SKIP_DOWNLOAD=true INSTALL_K3S_SKIP_ENABLE=true INSTALL_K3S_EXEC={kind} \
+                 sh {release}/install.sh && systemctl daemon-reload"
+            ),
+        };
         self.must_within(&script, b"", INSTALL_DEADLINE).map(drop)
     }
 
@@ -122,7 +138,11 @@ impl Host<'_> {
         let (lab, address) = (self.lab, self.address()?);
         let mut config = format!("token: {}\nnode-name: {}\nnode-ip: {address}\n", lab.token()?, self.name);
         if self.name != lab.spec().init {
-            config.push_str(&format!("server: https://{}:9345\n", lab.address(&lab.spec().init)?));
+            let port = self.distribution().supervisor_port;
+            config.push_str(&format!("server: https://{}:{port}\n", lab.address(&lab.spec().init)?));
+        } else if !self.distribution().static_pods {
+            // Without it a first server of K3s keeps the cluster in SQLite.
+            config.push_str("cluster-init: true\n");
         }
         if self.role == Role::Agent {
             return Ok(config);

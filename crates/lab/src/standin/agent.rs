@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::http::Client;
 use super::join::trusted;
-use super::layout::{API_PORT, Layout, SUPERVISOR_PORT};
+use super::layout::{API_PORT, Layout};
 use super::node::Ending;
 use super::settings::Settings;
 use super::supervisor::{NODE_NAME, NODE_PASSWORD};
@@ -26,9 +26,9 @@ pub async fn run(version: &str, settings: Settings) -> Result<(), Ending> {
     let url = settings.text("server").ok_or_else(|| missing("server"))?;
     let token = Token::parse(&settings.text("token").ok_or_else(|| missing("token"))?).map_err(Ending::Error)?;
     let (node, address) = (settings.node(), settings.address().map_err(Ending::Error)?);
-    log::info(format!("Starting rke2 agent {version}"));
+    log::info(format!("Starting {} agent {version}", settings.distribution().name));
     fs::create_dir_all(layout.agent_etc())?;
-    let mut servers = Supervisors::new(&layout, &url);
+    let mut servers = Supervisors::new(&layout, &url, settings.distribution().supervisor_port);
     let identity = loop {
         match servers.identity(&token, &node).await {
             Ok(identity) => break identity,
@@ -42,10 +42,12 @@ pub async fn run(version: &str, settings: Settings) -> Result<(), Ending> {
     servers.refresh(&token).await;
     let containerd = children::containerd(&layout)?;
     let kubelet = children::kubelet(&layout)?;
-    let image = format!("rancher/hardened-kubernetes:{}-build20250814", runtime::tag(version));
-    let command = vec!["kube-proxy".to_owned()];
-    manifest::write(&layout.pod_manifests(), "kube-proxy", &image, command, std::collections::BTreeMap::new())?;
-    log::info("rke2 agent is up and running");
+    if settings.distribution().static_pods {
+        let image = format!("rancher/hardened-kubernetes:{}-build20250814", runtime::tag(version));
+        let command = vec!["kube-proxy".to_owned()];
+        manifest::write(&layout.pod_manifests(), "kube-proxy", &image, command, std::collections::BTreeMap::new())?;
+    }
+    log::info(format!("{} agent is up and running", settings.distribution().name));
     server::notify_ready()?;
     let refreshing = async {
         loop {
@@ -63,21 +65,20 @@ pub async fn run(version: &str, settings: Settings) -> Result<(), Ending> {
 /// (K3S `pkg/agent/loadbalancer`).
 struct Supervisors {
     configured: String,
+    port: u16,
     layout: Layout,
 }
 
 impl Supervisors {
-    fn new(layout: &Layout, url: &str) -> Self {
-        Self { configured: url.trim_end_matches('/').to_owned(), layout: layout.clone() }
+    fn new(layout: &Layout, url: &str, port: u16) -> Self {
+        Self { configured: url.trim_end_matches('/').to_owned(), port, layout: layout.clone() }
     }
 
     fn known(&self) -> Vec<String> {
         let list = fs::read_to_string(self.layout.api_servers()).unwrap_or_default();
         let hosts = list.lines().filter_map(|line| line.rsplit_once(':')).map(|(host, _)| host);
         let mut known = vec![self.configured.clone()];
-        known.extend(
-            hosts.map(|host| format!("https://{host}:{SUPERVISOR_PORT}")).filter(|url| *url != self.configured),
-        );
+        known.extend(hosts.map(|host| format!("https://{host}:{}", self.port)).filter(|url| *url != self.configured));
         known
     }
 

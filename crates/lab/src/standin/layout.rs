@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-/// Supervisor.
-pub const SUPERVISOR_PORT: u16 = 9345;
 /// Kubernetes API.
 pub const API_PORT: u16 = 6443;
 /// etcd's clients.
@@ -18,12 +16,6 @@ pub const ETCD_TEMPORARY_PORT: u16 = 2399;
 pub const TASKS: &str = "/run/k3s/containerd/io.containerd.runtime.v2.task/k8s.io";
 /// The node's own password, made once (K3S `pkg/agent/config/config.go`).
 pub const NODE_PASSWORD: &str = "/etc/rancher/node/password";
-/// The admin's kubeconfig.
-pub const KUBECONFIG: &str = "/etc/rancher/rke2/rke2.yaml";
-/// The configuration file that is read when none is named.
-pub const CONFIG_FILE: &str = "/etc/rancher/rke2/config.yaml";
-/// The data directory that is used when none is named.
-pub const DATA: &str = "/var/lib/rancher/rke2";
 
 /// The places below one data directory.
 #[derive(Debug, Clone)]

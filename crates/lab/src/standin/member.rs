@@ -286,7 +286,7 @@ fn write(server: &Server, start: Start, initial: &Initial) -> Result<(), Ending>
     let command = vec!["etcd".to_owned(), format!("--config-file={}", server.layout.etcd_config().display())];
     let annotations =
         BTreeMap::from([(INITIAL.to_owned(), serde_json::to_string(initial).map_err(std::io::Error::from)?)]);
-    manifest::write(&server.layout.pod_manifests(), "etcd", &image, command, annotations)?;
+    server.run("etcd", &image, command, annotations)?;
     Ok(())
 }
 

@@ -6,7 +6,9 @@ pub mod bootstrap;
 pub mod children;
 pub mod cleanup;
 pub mod container;
+pub mod embedded;
 pub mod etcd;
+pub mod flavor;
 pub mod http;
 pub mod join;
 pub mod kubelet;
@@ -52,8 +54,14 @@ pub fn run(words: Vec<String>) -> ExitCode {
     let _ = fs::write("/proc/self/comm", &called);
     let arguments: Vec<String> = words.collect();
     let file = arguments.first().map(PathBuf::from).unwrap_or_default();
+    if std::env::var_os(embedded::PART_VARIABLE).is_some()
+        && let Err(error) = children::end_with_parent()
+    {
+        log::error(error.to_string());
+        return ExitCode::FAILURE;
+    }
     match called.as_str() {
-        "rke2" => rke2(&arguments),
+        "rke2" | "k3s" => node(&called, &arguments),
         "containerd" => child(async { std::future::pending::<io::Result<()>>().await }),
         "kubelet" => child(kubelet::run(&file)),
         "containerd-shim-runc-v2" => container::shim(&arguments),
@@ -71,14 +79,14 @@ pub fn run(words: Vec<String>) -> ExitCode {
     }
 }
 
-/// `rke2 --release VERSION COMMAND …`: the release comes from the wrapper that the release installed.
-fn rke2(arguments: &[String]) -> ExitCode {
+/// `rke2 --release VERSION COMMAND …`, `k3s --release …`: the release comes from the wrapper that the release installed.
+fn node(called: &str, arguments: &[String]) -> ExitCode {
     let [flag, version, arguments @ ..] = arguments else {
-        eprintln!("rke2: no --release");
+        eprintln!("{called}: no --release");
         return ExitCode::from(2);
     };
     if flag != "--release" {
-        eprintln!("rke2: `{flag}` where --release should be");
+        eprintln!("{called}: `{flag}` where --release should be");
         return ExitCode::from(2);
     }
     let (command, rest) = match arguments.split_first() {
@@ -86,10 +94,10 @@ fn rke2(arguments: &[String]) -> ExitCode {
         Some((command, rest)) => (command.as_str(), rest),
     };
     if matches!(command, "--version" | "-v") {
-        println!("rke2 version {version} (lab)\ngo version none");
+        println!("{called} version {version} (lab)\ngo version none");
         return ExitCode::SUCCESS;
     }
-    let settings = match Settings::read(rest) {
+    let settings = match Settings::read(flavor::traits(version), rest) {
         Ok(settings) => settings,
         Err(why) => return ended(Err(Ending::Error(why))),
     };

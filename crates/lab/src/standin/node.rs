@@ -1,14 +1,23 @@
 //! A server as its own parts see it, and the ways in which its process ends.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
+use rke2flow_steps::distribution::Traits;
+
+use super::embedded::Embedded;
 use super::etcd::Etcd;
 use super::http::{Client, HttpError};
 use super::layout::{API_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, Layout};
+use super::manifest;
 use super::settings::Settings;
 use super::token::Token;
+
+/// What a manifest remembers beside its pod.
+pub type Annotations = BTreeMap<String, String>;
 
 /// A server.
 pub struct Server {
@@ -30,11 +39,26 @@ pub struct Server {
     pub snapshot: tokio::sync::Mutex<()>,
     /// The member's name, once it has one.
     pub member: Mutex<String>,
+    /// Its control plane, where that is inside of its process.
+    pub embedded: Embedded,
     /// Whether its own API server has answered.
     pub has_api: AtomicBool,
 }
 
 impl Server {
+    /// What its distribution is.
+    pub fn distribution(&self) -> &'static Traits {
+        self.settings.distribution()
+    }
+
+    /// Runs a component of the control plane: as a static pod, or inside of the process.
+    pub fn run(&self, component: &str, image: &str, command: Vec<String>, annotations: Annotations) -> io::Result<()> {
+        match self.distribution().static_pods {
+            true => manifest::write(&self.layout.pod_manifests(), component, image, command, annotations),
+            false => self.embedded.start(&self.layout.agent().join("logs"), component, image, &command),
+        }
+    }
+
     /// Where the cluster's members reach this one.
     pub fn peer_url(&self) -> String {
         format!("http://{}:{ETCD_PEER_PORT}", self.address)

@@ -62,7 +62,7 @@ pub fn of_host() -> io::Result<String> {
 pub async fn ensure(server: &Server, node: &str, password: &str) -> Result<(), PasswordError> {
     let (client, base) = server.api()?;
     let path = format!("{base}/api/v1/namespaces/kube-system/secrets");
-    let name = secret(node);
+    let name = secret(server, node);
     let refused = |why: String| PasswordError::Refused(node.to_owned(), why);
     let found = client.get(&format!("{path}/{name}"), REQUEST).await?;
     match found.status {
@@ -94,7 +94,7 @@ pub async fn ensure(server: &Server, node: &str, password: &str) -> Result<(), P
 /// Deletes a node's Secret; whether there was one does not matter.
 pub async fn forget(server: &Server, node: &str) -> Result<(), PasswordError> {
     let (client, base) = server.api()?;
-    let url = format!("{base}/api/v1/namespaces/kube-system/secrets/{}", secret(node));
+    let url = format!("{base}/api/v1/namespaces/kube-system/secrets/{}", secret(server, node));
     let answer = client.ask(Method::DELETE, &url, Vec::new(), REQUEST).await?;
     if answer.status.is_success() || answer.status == StatusCode::NOT_FOUND {
         return Ok(());
@@ -102,8 +102,8 @@ pub async fn forget(server: &Server, node: &str) -> Result<(), PasswordError> {
     Err(PasswordError::Refused(node.to_owned(), answer.text()))
 }
 
-fn secret(node: &str) -> String {
-    format!("{node}.node-password.rke2")
+fn secret(server: &Server, node: &str) -> String {
+    format!("{node}.node-password.{}", server.distribution().name)
 }
 
 /// K3s uses scrypt; who cannot read the file of the password cannot make either.

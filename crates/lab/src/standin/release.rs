@@ -8,12 +8,15 @@ use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
-use super::runtime;
+use super::{flavor, runtime};
 
 const INSTALLER: &str = include_str!("release/install.sh");
 const KILLALL: &str = include_str!("release/rke2-killall.sh");
 const UNINSTALL: &str = include_str!("release/rke2-uninstall.sh");
 const BINARY: &str = include_str!("release/rke2.sh");
+const K3S_INSTALLER: &str = include_str!("release/k3s-install.sh");
+const K3S_KILLALL: &str = include_str!("release/k3s-killall.sh");
+const K3S_BINARY: &str = include_str!("release/k3s.sh");
 const UNIT: &str = include_str!("release/rke2.service");
 /// `rke2-server.env` and `rke2-agent.env` of R2:bundle/lib/systemd/system.
 const ENVIRONMENT: &str = "HOME=/root\n";
@@ -33,16 +36,29 @@ pub fn write(dir: &Path, version: &str) -> io::Result<()> {
         }
     }
     fs::create_dir_all(&release)?;
+    if flavor::traits(version).bare_binary {
+        return write_k3s(&release, version);
+    }
     write_tree(&tree, version)?;
     pack(&tree, &release.join(TARBALL))?;
     fs::remove_dir_all(&tree)?;
     write_executable(&release.join("install.sh"), INSTALLER)?;
     fs::write(release.join(IMAGES), runtime::image_archive(version))?;
-    let sums: String = [IMAGES, TARBALL]
-        .iter()
-        .map(|file| Ok(format!("{}  {file}\n", hex(&Sha256::digest(fs::read(release.join(file))?)))))
-        .collect::<io::Result<_>>()?;
-    fs::write(release.join(CHECKSUMS), sums)
+    fs::write(release.join(CHECKSUMS), sums(&release, &[IMAGES, TARBALL])?)
+}
+
+/// The binary, the images, the installer, which makes the killall script itself.
+fn write_k3s(release: &Path, version: &str) -> io::Result<()> {
+    let (binary, images) = (flavor::traits(version).artifact("amd64"), flavor::traits(version).images("amd64"));
+    write_executable(&release.join(&binary), &K3S_BINARY.replace("@VERSION@", version))?;
+    fs::write(release.join(&images), runtime::image_archive(version))?;
+    write_executable(&release.join("install.sh"), &K3S_INSTALLER.replace("@KILLALL@\n", K3S_KILLALL))?;
+    fs::write(release.join(CHECKSUMS), sums(release, &[&images, &binary])?)
+}
+
+fn sums(release: &Path, files: &[&str]) -> io::Result<String> {
+    let line = |file: &&str| Ok(format!("{}  {file}\n", hex(&Sha256::digest(fs::read(release.join(file))?))));
+    files.iter().map(line).collect()
 }
 
 /// Bytes as lower-case hexadecimal digits.
@@ -106,6 +122,18 @@ mod tests {
         for file in ["bin/rke2", "bin/rke2-killall.sh", "lib/systemd/system/rke2-agent.env"] {
             assert!(listed.lines().any(|line| line == file), "{file} is not in {listed}");
         }
+    }
+
+    #[test]
+    fn a_release_of_k3s_is_a_binary_and_its_installer_brings_the_killall_script() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "v1.33.4+k3s1").unwrap();
+        let release = dir.path().join("v1.33.4+k3s1");
+        let check = Command::new("sha256sum").args(["--check", CHECKSUMS]).current_dir(&release).output().unwrap();
+        assert!(check.status.success(), "{check:?}");
+        assert!(fs::read_to_string(release.join("k3s")).unwrap().contains("--release v1.33.4+k3s1"));
+        let installer = fs::read_to_string(release.join("install.sh")).unwrap();
+        assert!(installer.contains("iptables-restore\nEND-OF-KILLALL\n"), "{installer}");
     }
 
     #[test]

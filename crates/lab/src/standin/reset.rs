@@ -6,8 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::node::{Ending, Server};
-use super::supervisor::ADDRESSES;
-use super::{archive, bootstrap, children, cleanup, log, member, runtime, s3, server};
+use super::{archive, bootstrap, children, cleanup, log, member, runtime, s3, server, supervisor};
 
 /// How often etcd is looked at: RKE2 does so every 5 s, and for ever.
 const POLL: Duration = Duration::from_millis(500);
@@ -18,7 +17,8 @@ pub async fn run(server: &Server) -> Result<(), Ending> {
     let path = server.settings.text("cluster-reset-restore-path");
     if path.is_none() && server.layout.reset_flag().exists() {
         return Err(Ending::Error(format!(
-            "starting kubernetes: preparing server: start managed database: Managed etcd cluster membership was previously reset, please remove the cluster-reset flag and start rke2 normally. If you need to perform another cluster reset, you must first manually delete the file at {}",
+            "starting kubernetes: preparing server: start managed database: Managed etcd cluster membership was previously reset, please remove the cluster-reset flag and start {} normally. If you need to perform another cluster reset, you must first manually delete the file at {}",
+            server.distribution().name,
             server.layout.reset_flag().display()
         )));
     }
@@ -36,6 +36,7 @@ pub async fn run(server: &Server) -> Result<(), Ending> {
     tokio::select! {
         outcome = wait(server) => outcome?,
         error = children::watch(&server.layout, containerd, kubelet) => return Err(Ending::Shutdown(error.to_string())),
+        why = server.embedded.watch() => return Err(Ending::Fatal(why)),
     }
     // Releases before 2025 say the same as information.
     if runtime::minor(&server.version) >= 32 {
@@ -56,7 +57,7 @@ async fn wait(server: &Server) -> Result<(), Ending> {
     loop {
         match member::test(server).await {
             Ok(()) => {
-                if let Err(error) = server.etcd.put(ADDRESSES, b"").await {
+                if let Err(error) = server.etcd.put(&supervisor::addresses_key(server), b"").await {
                     log::warn(format!("failed to reset api addresses key in etcd: {error}"));
                 } else if is_alone(server).await {
                     rebootstrap(server).await?;

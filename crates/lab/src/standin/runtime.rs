@@ -5,14 +5,14 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use rke2flow_engine::cluster::Distribution;
 use sha2::{Digest, Sha256};
 
 use super::layout::{Layout, TASKS};
-use super::log;
 use super::release::hex;
+use super::{flavor, log};
 
 const BINARIES: [&str; 7] = ["containerd", "containerd-shim-runc-v2", "crictl", "ctr", "kubectl", "kubelet", "runc"];
-const ARCHIVE: &str = "rke2-images.linux-amd64.tar.zst";
 /// Charts that every release ships.
 const CHARTS: [&str; 6] = [
     "rke2-canal",
@@ -24,6 +24,10 @@ const CHARTS: [&str; 6] = [
 ];
 /// A chart that came with 1.34: it stays behind on the disk after a rollback (rancher#41174).
 const CHART_SINCE_34: &str = "rke2-traefik";
+
+/// What every release of K3s writes into `manifests`, and what stands for a later addition.
+const K3S_CHARTS: [&str; 5] = ["ccm", "coredns", "local-storage", "rolebindings", "runtimes"];
+const K3S_CHART_SINCE_34: &str = "traefik";
 
 /// The minor version in `v1.33.4+rke2r1`, 0 when it is none.
 pub fn minor(version: &str) -> u32 {
@@ -62,7 +66,10 @@ pub fn stage(layout: &Layout, version: &str) -> io::Result<()> {
             reference(version)
         ));
     } else {
-        find_image(layout, version)?;
+        // The binary of K3s carries its runtime in itself.
+        if flavor::traits(version).static_pods {
+            find_image(layout, version)?;
+        }
         extract(&directory, version)?;
     }
     let fresh = layout.data().join("bin.new");
@@ -86,13 +93,13 @@ pub fn write_charts(layout: &Layout, version: &str) -> io::Result<()> {
 }
 
 fn reference(version: &str) -> String {
-    format!("index.docker.io/rancher/rke2-runtime:{}", tag(version))
+    format!("index.docker.io/rancher/{}-runtime:{}", flavor::traits(version).name, tag(version))
 }
 
 /// Without a registry the image can only come from an archive on this node.
 fn find_image(layout: &Layout, version: &str) -> io::Result<()> {
     let wanted = reference(version);
-    let archive = fs::read(layout.images().join(ARCHIVE)).unwrap_or_default();
+    let archive = fs::read(layout.images().join(flavor::traits(version).images("amd64"))).unwrap_or_default();
     if archive.windows(wanted.len()).any(|window| window == wanted.as_bytes()) {
         return Ok(());
     }
@@ -113,10 +120,19 @@ fn extract(directory: &Path, version: &str) -> io::Result<()> {
         fs::write(bin.join(binary), wrapper)?;
         fs::set_permissions(bin.join(binary), fs::Permissions::from_mode(0o755))?;
     }
-    for chart in CHARTS.into_iter().chain((minor(version) >= 34).then_some(CHART_SINCE_34)) {
+    for chart in shipped(version) {
         fs::write(charts.join(format!("{chart}.yaml")), chart_text(chart, version))?;
     }
     fs::write(directory.join(".extracted"), "")
+}
+
+/// The charts of a release, a later minor has one more.
+fn shipped(version: &str) -> Vec<&'static str> {
+    let (always, later): (&[&str], &str) = match flavor::distribution(version) {
+        Distribution::Rke2 => (&CHARTS, CHART_SINCE_34),
+        Distribution::K3s => (&K3S_CHARTS, K3S_CHART_SINCE_34),
+    };
+    always.iter().copied().chain((minor(version) >= 34).then_some(later)).collect()
 }
 
 fn chart_text(chart: &str, version: &str) -> String {
@@ -158,6 +174,8 @@ fn has_shims(directory: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ARCHIVE: &str = "rke2-images.linux-amd64.tar.zst";
 
     #[test]
     fn a_release_without_its_images_does_not_start() {

@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use super::cleanup::{self, Reset};
 use super::container::Task;
+use super::embedded::Embedded;
 use super::etcd::Etcd;
 use super::http::Client;
-use super::layout::{API_PORT, ETCD_CLIENT_PORT, KUBECONFIG, Layout};
+use super::layout::{API_PORT, ETCD_CLIENT_PORT, Layout};
 use super::node::{Ending, Server};
 use super::settings::Settings;
-use super::supervisor::ADDRESSES;
 use super::token::Token;
-use super::{bootstrap, children, join, log, manifest, member, password, reset, runtime, storage, supervisor};
+use super::{bootstrap, children, flavor, join, log, manifest, member, password, reset, runtime, storage, supervisor};
 use crate::api::authority::Authority;
 use crate::process::ControlPlane;
 
@@ -36,7 +36,9 @@ pub async fn run(version: &str, settings: Settings) -> Result<(), Ending> {
         (_, Some(_)) => Reset::Restore,
         (true, None) => Reset::Membership,
     };
-    cleanup::static_pods(&layout, reset).await?;
+    if settings.distribution().static_pods {
+        cleanup::static_pods(&layout, reset).await?;
+    }
     if settings.is_on("cluster-reset") && settings.text("server").is_some() {
         return Err(Ending::Error(
             "cannot perform cluster-reset while server URL is set - remove server from configuration before resetting"
@@ -48,7 +50,7 @@ pub async fn run(version: &str, settings: Settings) -> Result<(), Ending> {
             "invalid flag use; --cluster-reset required with --cluster-reset-restore-path".to_owned(),
         ));
     }
-    log::info(format!("Starting rke2 {version}"));
+    log::info(format!("Starting {} {version}", settings.distribution().name));
     fs::create_dir_all(layout.server())?;
     std::env::set_current_dir(layout.server())?;
     let token = token(&layout, &settings, reset)?;
@@ -60,6 +62,7 @@ pub async fn run(version: &str, settings: Settings) -> Result<(), Ending> {
         snapshot: tokio::sync::Mutex::new(()),
         member: Mutex::new(String::new()),
         has_api: AtomicBool::new(false),
+        embedded: Embedded::default(),
         layout,
         settings,
         token,
@@ -101,6 +104,7 @@ async fn serve(server: Arc<Server>, joining: Option<(Client, String)>) -> Result
     tokio::select! {
         ended = started => ended,
         error = children::watch(&server.layout, containerd, kubelet) => Err(Ending::Shutdown(error.to_string())),
+        why = server.embedded.watch() => Err(Ending::Fatal(why)),
     }
 }
 
@@ -120,7 +124,12 @@ async fn start_control_plane(server: &Server, was_reset: bool) -> Result<(), End
         }
     }
     server.has_api.store(true, Ordering::Relaxed);
-    for component in ["kube-controller-manager", "kube-scheduler", "cloud-controller-manager", "kube-proxy"] {
+    let others: &[&str] = match server.distribution().static_pods {
+        true => &["kube-controller-manager", "kube-scheduler", "cloud-controller-manager", "kube-proxy"],
+        // The others of the process do nothing here.
+        false => &["kube-controller-manager"],
+    };
+    for component in others {
         write_component(server, component)?;
     }
     if was_reset {
@@ -133,7 +142,7 @@ async fn start_control_plane(server: &Server, was_reset: bool) -> Result<(), End
         fs::remove_file(server.layout.reset_flag())?;
     }
     announce(server).await;
-    log::info("rke2 is up and running");
+    log::info(format!("{} is up and running", server.distribution().name));
     notify_ready()?;
     Ok(())
 }
@@ -171,8 +180,9 @@ async fn note_storage(server: &Server) {
 
 /// Adds this server to the addresses that agents are told, and takes out those of servers that are no members.
 async fn announce(server: &Server) {
+    let addresses = supervisor::addresses_key(server);
     let update = async {
-        let kept = server.etcd.get(ADDRESSES).await?;
+        let kept = server.etcd.get(&addresses).await?;
         let old = kept
             .as_ref()
             .and_then(|entry| serde_json::from_slice::<Vec<String>>(&entry.value).ok())
@@ -190,24 +200,28 @@ async fn announce(server: &Server) {
         }
         if new != old {
             let value = serde_json::to_vec(&new).unwrap_or_default();
-            server.etcd.replace(ADDRESSES, &value, kept.map_or(0, |entry| entry.revision)).await?;
+            server.etcd.replace(&addresses, &value, kept.map_or(0, |entry| entry.revision)).await?;
         }
         Ok::<(), super::etcd::EtcdError>(())
     };
     if let Err(error) = update.await {
-        log::warn(format!("Failed to update {ADDRESSES}: {error}"));
+        log::warn(format!("Failed to update {addresses}: {error}"));
     }
 }
 
 /// The API server of an earlier start still answers for a while: only the one of the manifest counts.
 async fn is_api_ready(server: &Server) -> bool {
-    let wanted = manifest::wanted(&server.layout.pod_manifests(), &server.name);
-    let Some(wanted) = wanted.into_iter().find(|spec| spec.name == "kube-apiserver") else { return false };
-    if !Task::all().iter().any(|task| task.spec.uid == wanted.uid && task.is_running()) {
+    if server.distribution().static_pods && !is_current_pod(server) {
         return false;
     }
     let Ok((client, base)) = server.api() else { return false };
     client.get(&format!("{base}/readyz"), REQUEST).await.is_ok_and(|answer| answer.status.is_success())
+}
+
+fn is_current_pod(server: &Server) -> bool {
+    let wanted = manifest::wanted(&server.layout.pod_manifests(), &server.name);
+    let Some(wanted) = wanted.into_iter().find(|spec| spec.name == "kube-apiserver") else { return false };
+    Task::all().iter().any(|task| task.spec.uid == wanted.uid && task.is_running())
 }
 
 fn write_component(server: &Server, component: &str) -> io::Result<()> {
@@ -218,6 +232,7 @@ fn write_component(server: &Server, component: &str) -> io::Result<()> {
         etcd: format!("http://127.0.0.1:{ETCD_CLIENT_PORT}"),
         tls: server.layout.tls(),
         port: API_PORT,
+        supervisor: flavor::forwarded_port(server.distribution()),
     };
     let file = server.layout.control_plane();
     fs::create_dir_all(server.layout.server().join("etc"))?;
@@ -229,7 +244,7 @@ fn write_component(server: &Server, component: &str) -> io::Result<()> {
         _ => format!("rancher/hardened-kubernetes:{}-build20250814", runtime::tag(&server.version)),
     };
     let command = vec![component.to_owned(), file.display().to_string()];
-    manifest::write(&server.layout.pod_manifests(), component, &image, command, BTreeMap::new())
+    server.run(component, &image, command, BTreeMap::new())
 }
 
 /// The token of the configuration, or the one on the disk; a new cluster's first server makes one.
@@ -259,10 +274,13 @@ fn identify(server: &Server) -> Result<(), Ending> {
     bootstrap::install(layout, &server.name, server.address.into())?;
     let authority =
         Authority::read(&layout.tls())?.ok_or_else(|| Ending::Error("the authority was not written".to_owned()))?;
-    if let Some(directory) = std::path::Path::new(KUBECONFIG).parent() {
-        fs::create_dir_all(directory)?;
-    }
-    write_secret(std::path::Path::new(KUBECONFIG), &authority.kubeconfig(&format!("https://127.0.0.1:{API_PORT}"))?)?;
+    let name = server.distribution().name;
+    let directory = std::path::PathBuf::from(format!("/etc/rancher/{name}"));
+    fs::create_dir_all(&directory)?;
+    write_secret(
+        &directory.join(format!("{name}.yaml")),
+        &authority.kubeconfig(&format!("https://127.0.0.1:{API_PORT}"))?,
+    )?;
     password::of_host()?;
     let identity = children::Identity {
         authority: authority.server_certificate().to_owned(),

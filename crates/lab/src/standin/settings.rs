@@ -6,12 +6,12 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use rke2flow_steps::distribution::Traits;
 use serde_json::Value;
 
-use super::layout::{CONFIG_FILE, DATA};
-
 /// Flags that take no value of their own.
-const SWITCHES: [&str; 9] = [
+const SWITCHES: [&str; 10] = [
+    "cluster-init",
     "cluster-reset",
     "debug",
     "disable-cloud-controller",
@@ -24,21 +24,22 @@ const SWITCHES: [&str; 9] = [
 ];
 
 /// Options by their long name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     values: BTreeMap<String, Vec<String>>,
+    distribution: &'static Traits,
     /// What is no flag.
     pub words: Vec<String>,
 }
 
 impl Settings {
-    /// Reads the flags of a command and the configuration that they or `RKE2_CONFIG_FILE` name.
-    pub fn read(arguments: &[String]) -> Result<Self, String> {
-        let flags = Self::flags(arguments)?;
-        let named =
-            flags.text("config").or_else(|| std::env::var("RKE2_CONFIG_FILE").ok().filter(|file| !file.is_empty()));
-        let file = PathBuf::from(named.as_deref().unwrap_or(CONFIG_FILE));
-        let mut settings = Self::default();
+    /// Reads the flags of a command and the configuration that they or `RKE2_CONFIG_FILE`, `K3S_CONFIG_FILE` name.
+    pub fn read(distribution: &'static Traits, arguments: &[String]) -> Result<Self, String> {
+        let flags = Self::flags(distribution, arguments)?;
+        let variable = format!("{}_CONFIG_FILE", distribution.environment);
+        let named = flags.text("config").or_else(|| std::env::var(variable).ok().filter(|file| !file.is_empty()));
+        let file = PathBuf::from(named.unwrap_or_else(|| format!("/etc/rancher/{}/config.yaml", distribution.name)));
+        let mut settings = Self::none(distribution);
         for source in sources(&file).map_err(|error| format!("{}: {error}", file.display()))? {
             let text = fs::read_to_string(&source).map_err(|error| format!("{}: {error}", source.display()))?;
             settings.merge(&text).map_err(|error| format!("failed to parse {}: {error}", source.display()))?;
@@ -65,7 +66,7 @@ impl Settings {
 
     /// The data directory.
     pub fn data(&self) -> PathBuf {
-        PathBuf::from(self.text("data-dir").unwrap_or_else(|| DATA.to_owned()))
+        PathBuf::from(self.text("data-dir").unwrap_or_else(|| format!("/var/lib/rancher/{}", self.distribution.name)))
     }
 
     /// The node's name: what is configured, or the host's.
@@ -82,8 +83,17 @@ impl Settings {
         }
     }
 
-    fn flags(arguments: &[String]) -> Result<Self, String> {
-        let mut settings = Self::default();
+    /// What the distribution is.
+    pub fn distribution(&self) -> &'static Traits {
+        self.distribution
+    }
+
+    fn none(distribution: &'static Traits) -> Self {
+        Self { values: BTreeMap::new(), distribution, words: Vec::new() }
+    }
+
+    fn flags(distribution: &'static Traits, arguments: &[String]) -> Result<Self, String> {
+        let mut settings = Self::none(distribution);
         let mut rest = arguments.iter();
         while let Some(word) = rest.next() {
             let Some(flag) = word.strip_prefix('-').map(|flag| flag.trim_start_matches('-')) else {
@@ -184,7 +194,7 @@ mod tests {
         }
         let config = format!("--config={}", dir.path().join("config.yaml").display());
         let flags: Vec<String> = std::iter::once(config).chain(flags.iter().map(|flag| (*flag).to_owned())).collect();
-        Settings::read(&flags).unwrap()
+        Settings::read(super::super::flavor::traits("v1.33.4+rke2r1"), &flags).unwrap()
     }
 
     #[test]

@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::http::Client;
-use super::layout::{Layout, SUPERVISOR_PORT};
+use super::layout::Layout;
 use super::log;
 use super::node::Ending;
 use super::s3::S3;
@@ -87,7 +87,8 @@ async fn ask(settings: &Settings, operation: &str, name: Vec<String>) -> Result<
         None => fs::read_to_string(&path).map_err(|why| error(&format!("open {}: {why}", path.display())))?,
     };
     let token = Token::parse(&text).map_err(Ending::Error)?;
-    let base = settings.text("etcd-server").unwrap_or_else(|| format!("https://127.0.0.1:{SUPERVISOR_PORT}"));
+    let port = settings.distribution().supervisor_port;
+    let base = settings.text("etcd-server").unwrap_or_else(|| format!("https://127.0.0.1:{port}"));
     let authority = Client::insecure().get(&format!("{base}/cacerts"), LIMIT).await.map_err(|why| error(&why))?.body;
     let authority = String::from_utf8_lossy(&authority);
     token.check(&authority).map_err(Ending::Error)?;

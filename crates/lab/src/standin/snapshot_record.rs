@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use rke2flow_steps::distribution::Traits;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -12,12 +13,13 @@ use super::release::hex;
 use super::s3::Bucket;
 
 const REQUEST: Duration = Duration::from_secs(5);
-const STORAGE_NODE: &str = "etcd.rke2.cattle.io/snapshot-storage-node";
-const TOKEN_HASH: &str = "etcd.rke2.cattle.io/snapshot-token-hash";
+const STORAGE_NODE: &str = "snapshot-storage-node";
+const TOKEN_HASH: &str = "snapshot-token-hash";
 
 /// One snapshot in one place.
 #[derive(Debug, Clone)]
 pub struct Record {
+    distribution: &'static Traits,
     file: String,
     node: String,
     location: String,
@@ -32,6 +34,7 @@ impl Record {
     /// A snapshot that is about to be taken.
     pub fn new(server: &Server, file: &str, seconds: i64) -> Self {
         Self {
+            distribution: server.distribution(),
             file: file.to_owned(),
             node: server.name.clone(),
             location: String::new(),
@@ -72,14 +75,15 @@ impl Record {
     /// The object with which the API shows it, under another name.
     pub fn object(&self, name: &str) -> Value {
         let at = jiff::Timestamp::from_second(self.seconds).unwrap_or_default().to_string();
+        let key = |name: &str| self.distribution.etcd_key(name);
         let mut object = json!({
             "apiVersion": "k3s.cattle.io/v1", "kind": "ETCDSnapshotFile",
-            "metadata": {"name": name, "labels": {STORAGE_NODE: if self.s3.is_some() { "s3" } else { self.node.as_str() }}},
+            "metadata": {"name": name, "labels": {key(STORAGE_NODE): if self.s3.is_some() { "s3" } else { self.node.as_str() }}},
             "spec": {"snapshotName": self.file, "nodeName": self.node, "location": self.location},
             "status": {"creationTime": at, "readyToUse": self.error.is_none(), "size": self.size.to_string()},
         });
         if !self.token_hash.is_empty() {
-            object["metadata"]["annotations"] = json!({TOKEN_HASH: self.token_hash});
+            object["metadata"]["annotations"] = json!({key(TOKEN_HASH): self.token_hash});
         }
         if let Some(s3) = &self.s3 {
             object["spec"]["s3"] = s3.clone();
@@ -128,9 +132,10 @@ pub async fn object_metadata(server: &Server) -> BTreeMap<String, String> {
         let object: Value = serde_json::from_slice(&answer.body).ok()?;
         Some(object["metadata"]["uid"].as_str()?.to_owned())
     };
+    let mark = |name: &str| server.distribution().upload_mark(name);
     BTreeMap::from([
-        ("Rke2-Cluster-Id".to_owned(), cluster.await.unwrap_or_default()),
-        ("Rke2-Node-Name".to_owned(), server.name.clone()),
-        ("Rke2-Token-Hash".to_owned(), server.token.hash()),
+        (mark("cluster-id"), cluster.await.unwrap_or_default()),
+        (mark("node-name"), server.name.clone()),
+        (mark("token-hash"), server.token.hash()),
     ])
 }

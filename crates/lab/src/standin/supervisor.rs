@@ -1,4 +1,4 @@
-//! The supervisor on port 9345: what servers and agents join through, and what `rke2 etcd-snapshot` talks to.
+//! The supervisor on port 9345, of K3s behind the API's port: what servers and agents join through, and what `rke2 etcd-snapshot` talks to.
 
 use std::convert::Infallible;
 use std::io;
@@ -20,13 +20,21 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::layout::{API_PORT, SUPERVISOR_PORT};
+use super::layout::API_PORT;
 use super::node::{Ending, Server};
-use super::{bootstrap, log, password, snapshot};
+use super::{bootstrap, flavor, log, password, snapshot};
 use crate::api::authority::Authority;
 
 /// Where the cluster keeps the addresses of its API servers (K3S `pkg/etcd/etcd.go` AddressKey).
-pub const ADDRESSES: &str = "rke2/apiaddresses";
+pub fn addresses_key(server: &Server) -> String {
+    format!("{}/apiaddresses", server.distribution().name)
+}
+
+/// Whether a path is the supervisor's, not the API server's.
+pub fn serves(path: &str) -> bool {
+    ["/ping", "/cacerts"].contains(&path) || ["/db/", "/v1-rke2/"].iter().any(|prefix| path.starts_with(prefix))
+}
+
 /// Header with the name of a node that asks for its certificate.
 pub const NODE_NAME: &str = "rke2-node-name";
 /// Header with its password.
@@ -37,8 +45,9 @@ type Answer = Response<Full<Bytes>>;
 /// Listens, and serves until the process ends.
 pub async fn start(server: Arc<Server>) -> Result<(), Ending> {
     let acceptor = TlsAcceptor::from(Arc::new(identity(&server)?));
-    let listener = TcpListener::bind(("0.0.0.0", SUPERVISOR_PORT)).await;
-    let listener = listener.map_err(|error| Ending::error(&format!("listen tcp :{SUPERVISOR_PORT}"), error))?;
+    let port = flavor::supervisor_port(server.distribution());
+    let listener = TcpListener::bind(("0.0.0.0", port)).await;
+    let listener = listener.map_err(|error| Ending::error(&format!("listen tcp :{port}"), error))?;
     tokio::spawn(async move {
         loop {
             let Ok((stream, from)) = listener.accept().await else { continue };
@@ -91,9 +100,7 @@ async fn answer(server: &Arc<Server>, request: Request<Incoming>, from: IpAddr) 
         (Method::GET, "/v1-rke2/server-bootstrap") if is_server => bootstrap_data(server, from).await,
         (Method::GET, "/v1-rke2/apiservers") if is_known => addresses(server).await,
         (Method::GET, "/v1-rke2/client-kubelet.crt") if is_known => certificate(server, &request).await,
-        (_, path) if ["/db/", "/v1-rke2/"].iter().any(|prefix| path.starts_with(prefix)) => {
-            plain(StatusCode::UNAUTHORIZED, "Unauthorized")
-        }
+        (_, path) if serves(path) => plain(StatusCode::UNAUTHORIZED, "Unauthorized"),
         _ => plain(StatusCode::NOT_FOUND, "404 page not found"),
     }
 }
@@ -135,7 +142,7 @@ async fn bootstrap_data(server: &Server, from: IpAddr) -> Answer {
 
 /// The API servers that agents may use, as `address:port`.
 async fn addresses(server: &Server) -> Answer {
-    let kept = server.etcd.get(ADDRESSES).await.ok().flatten();
+    let kept = server.etcd.get(&addresses_key(server)).await.ok().flatten();
     let kept = kept.and_then(|entry| serde_json::from_slice::<Vec<String>>(&entry.value).ok()).unwrap_or_default();
     let own = vec![format!("{}:{API_PORT}", server.address)];
     json_answer(&json!(if kept.is_empty() { own } else { kept }))

@@ -128,6 +128,7 @@ impl Bench {
             etcd: self.members[at].endpoint.clone(),
             tls,
             port: 0,
+            supervisor: None,
         };
         let server = Server::bind(Api::new(config.clone())).await.unwrap();
         let port = server.address().unwrap().port();

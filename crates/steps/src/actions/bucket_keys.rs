@@ -6,12 +6,12 @@ use crate::actions::World;
 use crate::ports::{Bucket, ObjectInfo};
 use crate::transfer::{Grant, Presigned};
 
-/// User metadata of RKE2's own uploads, in lower case (K3S pkg/etcd/s3/s3.go).
-pub(crate) const CLUSTER_ID: &str = "rke2-cluster-id";
+/// [`crate::distribution::Traits::upload_mark`] of the cluster.
+pub(crate) const CLUSTER_ID: &str = "cluster-id";
 /// The same: the node that took the snapshot.
-pub(crate) const NODE_NAME: &str = "rke2-node-name";
+pub(crate) const NODE_NAME: &str = "node-name";
 /// The same: [`crate::token::token_hash`] of the token that it was taken under.
-pub(crate) const TOKEN_HASH: &str = "rke2-token-hash";
+pub(crate) const TOKEN_HASH: &str = "token-hash";
 
 /// The bucket with the folder of its snapshots; `None` when the cluster file has none.
 pub(crate) struct Folder<'a> {

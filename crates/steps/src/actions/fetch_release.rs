@@ -34,7 +34,7 @@ impl Goal for FetchRelease {
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
         let version = self.version(world, context).await?;
         let arch = world.entry(host_of(context)?)?.arch.clone().unwrap_or_default();
-        let from = world.cluster().releases.clone();
+        let from = world.distribution().releases_of(&world.cluster().releases);
         world.order(context, Change::FetchRelease { version, from, arch }).await
     }
 }

@@ -39,7 +39,7 @@ impl Goal for ForgetNode {
         if let Some(member) = member(world, &server, host).await? {
             left.push(format!("{} is still a member of etcd", member.name));
         }
-        if world.objects().of_server(&server).get::<AnyKind>(&password(host)).await?.is_some() {
+        if world.objects().of_server(&server).get::<AnyKind>(&password(world, host)).await?.is_some() {
             left.push("its node password is still there".to_owned());
         }
         Ok(unless_missing(left))
@@ -68,15 +68,15 @@ impl Goal for ForgetNode {
         }
         // A machine that was made anew has another password: `Node password rejected` (R2#7372). One that is the same
         // brings its own, and the secret is written again.
-        if let Some(found) = objects.get::<AnyKind>(&password(host)).await? {
-            changes.delete(&password(host), &found.metadata).await?;
+        if let Some(found) = objects.get::<AnyKind>(&password(world, host)).await? {
+            changes.delete(&password(world, host), &found.metadata).await?;
         }
         Ok(noted(format!("{host} may join anew")))
     }
 }
 
-fn password(host: &HostName) -> String {
-    format!("/api/v1/namespaces/kube-system/secrets/{host}.node-password.rke2")
+fn password(world: &World, host: &HostName) -> String {
+    world.distribution().node_password(host.as_str())
 }
 
 /// The host's entry in etcd, as that server tells.
@@ -108,6 +108,8 @@ async fn keeps_quorum(world: &World, server: &HostName, leaving: &Member) -> Res
 mod tests {
     use super::*;
     use crate::actions::testing::Scene;
+    use crate::distribution::Traits;
+    use rke2flow_engine::cluster::Distribution;
     use serde_json::json;
 
     fn forget() -> ForgetNode {
@@ -115,7 +117,7 @@ mod tests {
     }
 
     fn secret() -> String {
-        password(&HostName::new("server-2").unwrap())
+        Traits::of(Distribution::Rke2).node_password("server-2")
     }
 
     #[tokio::test(start_paused = true)]

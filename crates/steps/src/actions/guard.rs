@@ -1,5 +1,6 @@
 //! Guard: every precondition of the run holds; all that do not are told at once.
 
+mod datastore;
 mod evidence;
 
 use std::fmt;
@@ -90,6 +91,10 @@ pub enum Check {
     DiskFree,
     /// Every server has the same token.
     ServerToken,
+    /// Every server keeps its cluster in embedded etcd.
+    EmbeddedEtcd,
+    /// No unit says `--server` itself and leads elsewhere than to the server that is restored.
+    ServerFlag,
     /// The seed's `etcd_backup_requires_s3_config`.
     EtcdBackupRequiresS3Config,
     /// The seed's `velero_requires_s3_config`.
@@ -107,6 +112,8 @@ impl Check {
             Check::VersionSkew,
             Check::DiskFree,
             Check::ServerToken,
+            Check::EmbeddedEtcd,
+            Check::ServerFlag,
             Check::EtcdBackupRequiresS3Config,
             Check::VeleroRequiresS3Config,
             Check::VeleroRequiresCsi,
@@ -122,6 +129,8 @@ impl fmt::Display for Check {
             Check::VersionSkew => "version_skew",
             Check::DiskFree => "disk_free",
             Check::ServerToken => "server_token",
+            Check::EmbeddedEtcd => "embedded_etcd",
+            Check::ServerFlag => "server_flag",
             Check::EtcdBackupRequiresS3Config => "etcd_backup_requires_s3_config",
             Check::VeleroRequiresS3Config => "velero_requires_s3_config",
             Check::VeleroRequiresCsi => "velero_requires_csi",

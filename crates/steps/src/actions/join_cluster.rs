@@ -177,7 +177,7 @@ impl JoinCluster {
 }
 
 fn secret_path(world: &World, host: &HostName) -> String {
-    format!("/api/v1/namespaces/kube-system/secrets/{host}.node-password.{}", world.access().paths.name)
+    world.distribution().node_password(host.as_str())
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use crate::actions::{Goal, World, host_of, info, known};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PortsClosed {
-    /// TCP ports.
+    /// TCP ports; all that a server's control plane listens on when left out.
+    #[serde(default)]
     pub ports: Param<Vec<u16>>,
 }
 
@@ -23,10 +24,13 @@ impl Goal for PortsClosed {
     };
 
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
-        let ports = known(&self.ports)?;
-        let supervisor = world.access().paths.supervisor_port;
-        if let Some(port) = ports.iter().find(|port| **port != supervisor && !SURVEYED.contains(port)) {
-            let surveyed = format!("2379, 2380, 6443 and {supervisor}");
+        let surveyed = world.distribution().server_ports();
+        let ports = match known(&self.ports)? {
+            ports if ports.is_empty() => &surveyed,
+            ports => ports,
+        };
+        if let Some(port) = ports.iter().find(|port| !surveyed.contains(port)) {
+            let surveyed = surveyed.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
             return Err(Failure::permanent(format!("port {port} is not looked at: only {surveyed} are")));
         }
         let survey = world.survey(context).await?;
@@ -38,9 +42,6 @@ impl Goal for PortsClosed {
         Ok(Probe::pending(format!("{} still listens on {}", host_of(context)?, open.join(", "))))
     }
 }
-
-/// The ports that a host tells about, besides its supervisor's.
-const SURVEYED: [u16; 3] = [2379, 2380, 6443];
 
 #[cfg(test)]
 mod tests {
@@ -55,6 +56,22 @@ mod tests {
         assert_eq!(bench.pending().await, "server-0 still listens on 2379");
         scene.survey("server-0", |survey| survey.open_ports = vec![9345]);
         bench.satisfied().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_ports_it_is_those_of_the_distribution() {
+        let scene = Scene::new();
+        scene.survey("server-0", |survey| survey.open_ports = vec![9345]);
+        let bench = scene.on("server-0", PortsClosed { ports: Param::default() });
+        assert_eq!(bench.pending().await, "server-0 still listens on 9345");
+        let scene = Scene::k3s();
+        scene.survey("server-0", |survey| survey.open_ports = vec![6443]);
+        let all = scene.on("server-0", PortsClosed { ports: Param::default() });
+        assert_eq!(all.pending().await, "server-0 still listens on 6443");
+        scene.survey("server-0", |survey| survey.open_ports.clear());
+        all.satisfied().await;
+        let refused = scene.on("server-0", PortsClosed { ports: Param::Known(vec![9345]) }).failure().await;
+        assert!(refused.what.ends_with("only 2379, 2380, 6443 are"), "{refused}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::actions::node_ready::staleness;
 use crate::actions::{Clocks, Goal, World, info, moment, noted};
+use crate::distribution::Traits;
 use crate::kinds::{Lease, Pod};
 
 /// Goal: no pod of the network, DNS, metrics and ingress is older than the restore.
@@ -74,7 +75,8 @@ impl RefreshSystemPods {
         for namespace in ["kube-system", "calico-system", "tigera-operator"] {
             pods.extend(world.objects().list::<Pod>(&pods_of(namespace)).await?.unwrap_or_default());
         }
-        pods.retain(|pod| is_system(pod) && is_replaceable(pod) && is_older(pod, restored));
+        let distribution = world.distribution();
+        pods.retain(|pod| is_system(pod, distribution) && is_replaceable(pod) && is_older(pod, restored));
         if pods.is_empty() {
             return Ok(Vec::new());
         }
@@ -93,11 +95,14 @@ fn pods_of(namespace: &str) -> String {
 }
 
 /// The pods that Rancher's own restore makes anew, by label (RR pkg/controllers/operations/etcdsnapshotrestore
-/// `podSelectors`), and what else of RKE2's charts carries its name.
-fn is_system(pod: &Pod) -> bool {
+/// `podSelectors`), and what else belongs to the distribution's charts.
+fn is_system(pod: &Pod, distribution: &Traits) -> bool {
     let labels = &pod.metadata.labels;
     let has = |key: &str, values: &[&str]| labels.get(key).is_some_and(|value| values.contains(&value.as_str()));
-    let ours = labels.get("app.kubernetes.io/name").is_some_and(|name| name.starts_with("rke2-"));
+    let ours = distribution
+        .system_pods
+        .iter()
+        .any(|(key, begin)| labels.get(*key).is_some_and(|value| value.starts_with(begin)));
     ours || has("k8s-app", &K8S_APPS) || has("app", &APPS)
 }
 

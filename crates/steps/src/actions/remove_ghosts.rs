@@ -57,7 +57,7 @@ impl Goal for RemoveGhosts {
         }
         let changes = world.changes(context).through(&objects);
         for ghost in &ghosts {
-            let secret = format!("/api/v1/namespaces/kube-system/secrets/{}.node-password.rke2", ghost.metadata.name);
+            let secret = world.distribution().node_password(&ghost.metadata.name);
             if let Some(found) = objects.get::<AnyKind>(&secret).await? {
                 changes.delete(&secret, &found.metadata).await?;
             }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use rke2flow_engine::action::{ActionInfo, Context, Failure, Place, Probe};
-use rke2flow_engine::cluster::{Distribution, Role};
+use rke2flow_engine::cluster::Role;
 use rke2flow_engine::id::HostName;
 use rke2flow_engine::value::Facts;
 use rke2flow_engine::value::{FactSpec, Param, ValueType};
@@ -12,6 +12,7 @@ use crate::actions::hop::Hop;
 use crate::actions::node_ready::staleness;
 use crate::actions::voter;
 use crate::actions::{Goal, LEASE_FRESH, World, host_of, info, stamp, unless_missing};
+use crate::answer::Survey;
 use crate::kinds::Pod;
 
 /// Goal: the node runs this version: kubelet, static pods, API server and etcd member.
@@ -62,7 +63,7 @@ impl Goal for RunningVersion {
         }
         if world.entry(host)?.role == Role::Server {
             lacks.extend(voter::lacks(host, &survey));
-            lacks.extend(old_static_pods(world, host, version).await?);
+            lacks.extend(old_control_plane(world, host, &survey, version).await?);
         }
         Ok(match unless_missing(lacks) {
             Probe::Satisfied(_) => Probe::Satisfied(Facts::from([("version".to_owned(), version.into())])),
@@ -74,11 +75,26 @@ impl Goal for RunningVersion {
 /// Static pods of Kubernetes itself; etcd and the cloud controller have versions of their own.
 const STATIC_PODS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
+/// What of the control plane is not of this version yet.
+async fn old_control_plane(
+    world: &World,
+    host: &HostName,
+    survey: &Survey,
+    version: &str,
+) -> Result<Vec<String>, Failure> {
+    if world.distribution().static_pods {
+        return old_static_pods(world, host, version).await;
+    }
+    // One process has them all; it is asked itself, as the API may be another server's.
+    Ok(match survey.api_version.as_str() {
+        told if told == version => Vec::new(),
+        "" => vec!["its API server does not tell its version".to_owned()],
+        told => vec![format!("its API server runs {told}")],
+    })
+}
+
 /// Static pods that are not of this version yet: the kubelet's version flips before they do (R2#8269).
 async fn old_static_pods(world: &World, host: &HostName, version: &str) -> Result<Vec<String>, Failure> {
-    if world.cluster().distribution == Distribution::K3s {
-        return Ok(Vec::new());
-    }
     // Image tags have no `+`: rancher/hardened-kubernetes:v1.33.4-rke2r1-build20250814.
     let tag = version.replace('+', "-");
     let mut old = Vec::new();
@@ -133,6 +149,18 @@ mod tests {
         assert_eq!(scene.on("server-0", before.clone()).satisfied().await["version"], OLD);
         scene.edit("/api/v1/nodes/server-0", |node| node["status"]["nodeInfo"]["kubeletVersion"] = NEW.into());
         assert!(scene.on("server-0", before).pending().await.starts_with("kube-apiserver is"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_control_plane_inside_of_one_process_is_asked_itself() {
+        let scene = Scene::k3s();
+        let bench = scene.on("server-0", running(OLD));
+        bench.satisfied().await;
+        scene.survey("server-0", |survey| survey.api_version = NEW.to_owned());
+        assert_eq!(bench.pending().await, format!("its API server runs {NEW}"));
+        scene.survey("server-0", |survey| survey.api_version.clear());
+        assert_eq!(bench.pending().await, "its API server does not tell its version");
+        scene.on("agent-0", running(OLD)).satisfied().await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -80,17 +80,18 @@ async fn own(world: &World, context: &Context, host: &HostName) -> Result<Option
     Ok(found.into_iter().find(|file| is_own(world, file) && is_sound(file)))
 }
 
-/// As RKE2 marks its own uploads, and with the digest, which it leaves out.
+/// As the distribution marks its own uploads, and with the digest, which it leaves out.
 async fn metadata(world: &World, host: &HostName, file: &FileInfo) -> Result<Vec<(String, String)>, Failure> {
     let system = world.objects().get::<AnyKind>("/api/v1/namespaces/kube-system").await?;
+    let mark = |name: &str| world.distribution().upload_mark(name);
     let marks = [
-        (CLUSTER_ID, system.map(|system| system.metadata.uid).unwrap_or_default()),
-        (NODE_NAME, host.to_string()),
-        (TOKEN_HASH, world.hosts().identity(host).await?.token_hash),
-        (crate::access::s3::SHA256_KEY, file.sha256.clone()),
+        (mark(CLUSTER_ID), system.map(|system| system.metadata.uid).unwrap_or_default()),
+        (mark(NODE_NAME), host.to_string()),
+        (mark(TOKEN_HASH), world.hosts().identity(host).await?.token_hash),
+        (crate::access::s3::SHA256_KEY.to_owned(), file.sha256.clone()),
     ];
     let known = marks.into_iter().filter(|(_, value)| !value.is_empty());
-    Ok(known.map(|(name, value)| (name.to_owned(), value)).collect())
+    Ok(known.collect())
 }
 
 fn satisfied(key: String) -> Probe {
@@ -125,8 +126,8 @@ mod tests {
         let facts = scene.on("server-0", UploadSnapshot {}).idempotent().await;
         assert_eq!(facts["s3_key"], KEY);
         let marks = scene.change(|state| state.marks_of(KEY));
-        assert_eq!(marks[TOKEN_HASH], "0123456789ab");
-        assert_eq!((marks[NODE_NAME].as_str(), marks["sha256"].as_str()), ("server-0", "snapshot"));
+        assert_eq!(marks["rke2-token-hash"], "0123456789ab");
+        assert_eq!((marks["rke2-node-name"].as_str(), marks["sha256"].as_str()), ("server-0", "snapshot"));
         assert!(scene.change(|state| !state.changes.join(" ").contains("5ec4e7")), "the signature is shown");
     }
 

@@ -13,6 +13,7 @@ use super::changes::Changes;
 use super::ordered;
 use crate::answer::Survey;
 use crate::command::Change;
+use crate::distribution::Traits;
 use crate::host::Hosts;
 use crate::kinds::{Lease, Node};
 use crate::objects::Objects;
@@ -53,6 +54,11 @@ impl World {
     /// Its cluster file.
     pub fn cluster(&self) -> &Cluster {
         &self.access().cluster
+    }
+
+    /// What its distribution is.
+    pub fn distribution(&self) -> &'static Traits {
+        Traits::of(self.cluster().distribution)
     }
 
     /// Its bucket.

@@ -4,9 +4,11 @@ use rke2flow_engine::cluster::Releases;
 use rke2flow_engine::id::HostName;
 
 use crate::command::{Change, Envelope, KEPT_SNAPSHOTS, NodePart, Order};
+use crate::distribution::Traits;
 use crate::paths::HostPaths;
 use crate::render::claim::expect;
 use crate::render::look::ports_hex;
+use crate::render::release_files;
 use crate::render::sheet::Sheet;
 
 /// Bytes that are kept of what a change printed: its end.
@@ -32,8 +34,6 @@ const RESET_SECONDS: u32 = 600;
 const USAGE_SECONDS: u32 = 10;
 /// How often one run may move the same part aside.
 const ASIDE_MAX: u32 = 99;
-/// The installer's place for releases from GitHub: it is no file of the release there.
-const INSTALLER: &str = "https://raw.githubusercontent.com/rancher/rke2/{version}/install.sh";
 
 /// The outer script: under a lock it compares the claim, looks for a receipt, stages the inner script and starts it.
 pub(super) fn script(envelope: &Envelope, order: &Order) -> String {
@@ -57,7 +57,7 @@ pub(super) fn inner(envelope: &Envelope, order: &Order) -> String {
     sheet.set("kept_bytes", &OUTPUT_BYTES.to_string());
     values(&mut sheet, envelope, order);
     sheet.add(include_str!("sh/begin.sh"));
-    for text in body(&order.change) {
+    for text in body(&order.change, envelope.paths.distribution()) {
         sheet.add(text);
     }
     sheet.finish()
@@ -72,7 +72,7 @@ fn names(sheet: &mut Sheet, paths: &HostPaths, order: &Order) {
 }
 
 /// The shell text of a change, in order.
-fn body(change: &Change) -> Vec<&'static str> {
+fn body(change: &Change, distribution: &Traits) -> Vec<&'static str> {
     let release = include_str!("sh/release.sh");
     let aside = include_str!("sh/change/aside.sh");
     let guard = include_str!("sh/change/start_guard.sh");
@@ -84,7 +84,11 @@ fn body(change: &Change) -> Vec<&'static str> {
         Change::SaveSnapshot { .. } => vec![include_str!("sh/change/save_snapshot.sh")],
         Change::UploadSnapshot { .. } => vec![transfer, include_str!("sh/change/upload_snapshot.sh")],
         Change::FetchSnapshot { .. } => vec![transfer, include_str!("sh/change/fetch_snapshot.sh")],
-        Change::InstallVersion { .. } => vec![release, include_str!("sh/change/install_version.sh")],
+        Change::InstallVersion { .. } => {
+            let rke2 = include_str!("sh/change/install_archive.sh");
+            let own = if distribution.bare_binary { include_str!("sh/change/install_binary.sh") } else { rke2 };
+            vec![release, own, include_str!("sh/change/install_version.sh")]
+        }
         Change::Hold => vec![include_str!("sh/change/hold.sh")],
         Change::ReleaseHold => vec![include_str!("sh/change/release_hold.sh")],
         Change::KillNode { .. } => vec![ports, down, include_str!("sh/change/kill_node.sh")],
@@ -122,14 +126,7 @@ fn values(sheet: &mut Sheet, envelope: &Envelope, order: &Order) {
         | Change::SaveSnapshot { .. }
         | Change::UploadSnapshot { .. }
         | Change::FetchSnapshot { .. } => snapshot_values(sheet, &order.change),
-        Change::InstallVersion { version, keep_replaced } => {
-            sheet
-                .set("version", version)
-                .set("arch", "")
-                .set("release", &paths.release(version))
-                .set("keep_replaced", if *keep_replaced { "true" } else { "false" })
-                .set("install_seconds", &INSTALL_SECONDS.to_string());
-        }
+        Change::InstallVersion { version, keep_replaced } => install_values(sheet, paths, version, *keep_replaced),
         Change::Hold => {
             // `%` begins a specifier in a unit file.
             let hold = paths.hold().replace('%', "%%");
@@ -210,7 +207,10 @@ fn release_values(sheet: &mut Sheet, paths: &HostPaths, version: &str, from: &Re
         Releases::Url(template) => (filled(template), String::new()),
         Releases::Directory(directory) => (String::new(), directory.to_string_lossy().into_owned()),
     };
-    let installer = if *from == Releases::default() { filled(INSTALLER) } else { String::new() };
+    let distribution = paths.distribution();
+    let own = *from == Releases::Url(distribution.releases.to_owned());
+    let installer = if own { filled(distribution.installer) } else { String::new() };
+    release_files(sheet, paths);
     sheet
         .set("version", version)
         .set("arch", arch)
@@ -219,6 +219,17 @@ fn release_values(sheet: &mut Sheet, paths: &HostPaths, version: &str, from: &Re
         .set("directory", &directory)
         .set("installer", &installer)
         .set("fetch_seconds", &FETCH_SECONDS.to_string());
+}
+
+fn install_values(sheet: &mut Sheet, paths: &HostPaths, version: &str, keep_replaced: bool) {
+    release_files(sheet, paths);
+    sheet
+        .set("version", version)
+        .set("arch", "")
+        .set("release", &paths.release(version))
+        .set("systemd", &paths.systemd)
+        .set("keep_replaced", if keep_replaced { "true" } else { "false" })
+        .set("install_seconds", &INSTALL_SECONDS.to_string());
 }
 
 fn kill_values(sheet: &mut Sheet, paths: &HostPaths, grace_seconds: u32) {

@@ -1,6 +1,7 @@
 //! Scripts that look and change nothing.
 
 use crate::command::{Envelope, Look};
+use crate::distribution::API_PORT;
 use crate::paths::HostPaths;
 use crate::render::sheet::Sheet;
 
@@ -54,6 +55,7 @@ pub(super) fn script(envelope: &Envelope, look: &Look) -> String {
             sheet.add(include_str!("sh/look_identity.sh"));
         }
         Look::Release { version } => {
+            super::release_files(&mut sheet, &envelope.paths);
             sheet
                 .set("arch", "")
                 .set("release", &envelope.paths.release(version))
@@ -78,7 +80,7 @@ pub(super) fn script(envelope: &Envelope, look: &Look) -> String {
 
 /// A server's ports, each in hexadecimal before it: /proc/net/tcp has them so, and no tool needs to be installed for that.
 pub(super) fn ports_hex(paths: &HostPaths) -> String {
-    let mut ports = vec![2379, 2380, 6443, paths.supervisor_port];
+    let mut ports = vec![2379, 2380, API_PORT, paths.supervisor_port];
     ports.dedup();
     let pairs: Vec<String> = ports.iter().map(|port| format!("{port:04X} {port}")).collect();
     pairs.join(" ")
@@ -108,9 +110,20 @@ fn log(sheet: &mut Sheet, unit: &str, lines: u32) {
 fn survey(sheet: &mut Sheet, paths: &HostPaths) {
     sheet
         .set("ports_hex", &ports_hex(paths))
+        .set("systemd", &paths.systemd)
         .add(include_str!("sh/ports.sh"))
         .add(include_str!("sh/list.sh"))
         .add(include_str!("sh/claim.sh"))
+        .add(if paths.distribution().flags_in_unit {
+            include_str!("sh/unit_flags.sh")
+        } else {
+            include_str!("sh/no_unit_flags.sh")
+        })
+        .add(if paths.distribution().static_pods {
+            include_str!("sh/no_api_version.sh")
+        } else {
+            include_str!("sh/api_version.sh")
+        })
         .add(include_str!("sh/survey.sh"));
 }
 

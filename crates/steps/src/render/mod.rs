@@ -14,6 +14,7 @@ mod tests;
 use rke2flow_engine::cluster::Role;
 
 use crate::command::{Envelope, HostCommand};
+use crate::paths::HostPaths;
 
 pub use answer::{AnswerError, answer, decode_text, encode_text};
 pub use envelope::{EnvelopeError, handed_text, parse_envelope};
@@ -28,6 +29,16 @@ pub fn script(envelope: &Envelope) -> String {
         HostCommand::Look(look) => look::script(envelope, look),
         HostCommand::Claim(command) => claim::script(envelope, command),
         HostCommand::Change(order) => change::script(envelope, order),
+    }
+}
+
+/// What the files of a release are called, for `sh/release.sh`, which knows the host's architecture.
+fn release_files(sheet: &mut sheet::Sheet, paths: &HostPaths) {
+    let distribution = paths.distribution();
+    for arch in ["amd64", "arm64"] {
+        sheet
+            .set(&format!("artifact_{arch}"), &distribution.artifact(arch))
+            .set(&format!("images_{arch}"), &distribution.images(arch));
     }
 }
 

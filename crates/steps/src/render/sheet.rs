@@ -61,7 +61,11 @@ impl Sheet {
     fn places(&mut self, envelope: &Envelope) {
         use crate::command::NodePart::{Cred, Etcd, ShippedCharts, Tls};
         let paths = &envelope.paths;
+        let distribution = paths.distribution();
         self.set("name", &paths.name)
+            .set("title", distribution.title)
+            .set("environment", distribution.environment)
+            .set("charts", &distribution.charts.join(" "))
             .set("role", super::role_word(envelope.role))
             .set("unit", &paths.unit(envelope.role))
             .set("data", &paths.data)

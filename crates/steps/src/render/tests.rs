@@ -1,27 +1,19 @@
 //! What must hold for every script, whatever the command.
 
 use rke2flow_engine::action::Claim;
-use rke2flow_engine::cluster::{Releases, Role};
+use rke2flow_engine::cluster::{Distribution, PathOverrides, Releases, Role};
 use rke2flow_engine::id::{HostName, InstanceId, RunId, StepId, Target, UnitName};
 
 use super::{parse_envelope, script};
 use crate::command::{
     Change, ClaimCommand, ENVELOPE_VERSION, Envelope, HandedToken, HostCommand, Look, NodePart, Order,
 };
+use crate::distribution::Traits;
 use crate::paths::HostPaths;
 use crate::transfer::Presigned;
 
 fn envelope(command: HostCommand) -> Envelope {
-    let paths = HostPaths {
-        data: "/var/lib/rancher/rke2".to_owned(),
-        config: "/etc/rancher/rke2".to_owned(),
-        bin: "/usr/local/bin".to_owned(),
-        systemd: "/etc/systemd/system".to_owned(),
-        state: "/var/lib/rke2flow".to_owned(),
-        runtime: "/run/rke2flow".to_owned(),
-        name: "rke2".to_owned(),
-        supervisor_port: 9345,
-    };
+    let paths = HostPaths::with(Distribution::Rke2, PathOverrides::default());
     Envelope { v: ENVELOPE_VERSION, cluster: "prod".to_owned(), role: Role::Server, paths, command }
 }
 
@@ -172,4 +164,15 @@ fn scripts_read_as_they_did() {
     let parts = vec![NodePart::Etcd, NodePart::Tls, NodePart::Cred, NodePart::ShippedCharts];
     let aside = order(Change::MoveAside { parts });
     insta::assert_snapshot!("move_aside_staged", super::change::inner(&hold, &aside));
+}
+
+#[test]
+fn a_release_comes_from_the_distributions_own_place() {
+    let from = Traits::of(Distribution::K3s).releases_of(&Releases::default());
+    let change = Change::FetchRelease { version: "v1.33.4+k3s1".to_owned(), from, arch: "arm64".to_owned() };
+    let paths = HostPaths::with(Distribution::K3s, PathOverrides::default());
+    let text = script(&Envelope { paths, ..envelope(HostCommand::Change(order(change))) });
+    assert!(text.contains("https://github.com/k3s-io/k3s/releases/download/v1.33.4%2Bk3s1/{file}"), "{text}");
+    assert!(text.contains("https://raw.githubusercontent.com/k3s-io/k3s/v1.33.4%2Bk3s1/install.sh"), "{text}");
+    assert!(text.contains("artifact_arm64=k3s-arm64") && !text.contains("github.com/rancher/rke2"), "{text}");
 }

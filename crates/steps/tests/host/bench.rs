@@ -9,16 +9,17 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rke2flow_engine::action::Claim;
-use rke2flow_engine::cluster::Role;
+use rke2flow_engine::cluster::{Distribution, Role};
 use rke2flow_engine::id::{HostName, InstanceId, RunId, StepId, Target, UnitName};
 use rke2flow_steps::answer::{ClaimAnswer, ReceiptAnswer, Survey};
 use rke2flow_steps::command::{Change, ClaimCommand, ENVELOPE_VERSION, Envelope, HostCommand, Look, Order};
+use rke2flow_steps::distribution::Traits;
 use rke2flow_steps::paths::HostPaths;
 use rke2flow_steps::ports::Output;
 use rke2flow_steps::render::{answer, decode_text, script};
 use serde::de::DeserializeOwned;
 
-use super::stand_ins::{INSTALLER, KILLALL, RKE2, STAND_INS};
+use super::stand_ins::{INSTALLER, K3S_INSTALLER, KILLALL, RKE2, STAND_INS};
 
 pub const VERSION: &str = "v1.33.4+rke2r1";
 pub const NEWER: &str = "v1.34.1+rke2r1";
@@ -30,19 +31,25 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// A server that runs nothing yet.
+    /// A server of RKE2 that runs nothing yet.
     pub fn new() -> Self {
+        Self::of(Distribution::Rke2)
+    }
+
+    /// A server that runs nothing yet.
+    pub fn of(distribution: Distribution) -> Self {
         let root = tempfile::tempdir().unwrap();
         let below = |name: &str| root.path().join(name).to_string_lossy().into_owned();
+        let name = Traits::of(distribution).name;
         let paths = HostPaths {
             // A quote and a space in every path: what is not quoted fails at once.
-            data: below("da'ta dir/rke2"),
-            config: below("etc $HOME/rke2"),
+            data: below(&format!("da'ta dir/{name}")),
+            config: below(&format!("etc $HOME/{name}")),
             bin: below("usr lo\"cal/bin"),
             systemd: below("systemd"),
             state: below("sta te/rke2flow"),
             runtime: below("runtime"),
-            name: "rke2".to_owned(),
+            name: name.to_owned(),
             supervisor_port: 1,
         };
         for directory in [&paths.data, &paths.config, &paths.bin, &paths.systemd] {
@@ -54,10 +61,10 @@ impl Bench {
         for (name, text) in STAND_INS {
             bench.tool(name, text);
         }
-        bench.executable(&format!("{}/rke2", bench.paths.bin), RKE2);
-        bench.executable(&format!("{}/rke2-killall.sh", bench.paths.bin), KILLALL);
+        bench.executable(&format!("{}/{name}", bench.paths.bin), RKE2);
+        bench.executable(&format!("{}/{name}-killall.sh", bench.paths.bin), KILLALL);
         bench.write(&bench.world("version"), VERSION);
-        bench.write(&bench.world("units/rke2-server"), "inactive");
+        bench.write(&bench.world(&format!("units/{}", bench.paths.unit(Role::Server))), "inactive");
         bench
     }
 
@@ -192,6 +199,19 @@ impl Bench {
         path
     }
 
+    /// The same of K3s, with images: the binary tells its own version.
+    pub fn release_of_k3s(&self, version: &str) {
+        let directory = self.world(&format!("source/{version}"));
+        let (artifact, images) = (self.paths.distribution().artifact(arch()), self.paths.distribution().images(arch()));
+        let files = [(artifact, k3s(version)), (images, format!("images of {version}"))];
+        let sums = files.iter().map(|(name, text)| format!("{}  {name}\n", sha256(text.as_bytes())));
+        self.write(&format!("{directory}/sha256sum-{}.txt", arch()), sums.collect::<String>());
+        self.write(&format!("{directory}/install.sh"), K3S_INSTALLER);
+        for (name, text) in &files {
+            self.write(&format!("{directory}/{name}"), text);
+        }
+    }
+
     /// A release in a directory, as a person would lay it out.
     pub fn release_source(&self, version: &str) {
         let directory = self.world(&format!("source/{version}"));
@@ -295,6 +315,12 @@ impl Drop for Shim {
         let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", self.0.id())]).stderr(Stdio::null()).status();
         let _ = self.0.wait();
     }
+}
+
+/// A binary of K3s that tells this version.
+pub fn k3s(version: &str) -> String {
+    let tells = "server)\n\techo \"config $K3S_CONFIG_FILE\" >>\"$WORLD/log\"";
+    RKE2.replace("rke2 version $(cat \"$WORLD/version\")", &format!("k3s version {version}")).replace("server)", tells)
 }
 
 /// This machine's architecture as RKE2 names it.

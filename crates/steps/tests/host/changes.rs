@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rke2flow_engine::cluster::{Releases, Role};
+use rke2flow_engine::cluster::{Distribution, Releases, Role};
 use rke2flow_steps::answer::ReceiptAnswer;
 use rke2flow_steps::command::Change;
 
@@ -16,7 +16,12 @@ pub struct Case {
 
 /// Runs a case undisturbed, twice, and once per stage with a cut behind it.
 pub fn check(case: &Case) {
-    let undisturbed = Bench::new();
+    check_of(Distribution::Rke2, case);
+}
+
+/// The same on a host of this distribution.
+pub fn check_of(distribution: Distribution, case: &Case) {
+    let undisturbed = Bench::of(distribution);
     (case.prepare)(&undisturbed);
     let change = (case.change)(&undisturbed);
     undisturbed.apply(&change, 1);
@@ -26,7 +31,7 @@ pub fn check(case: &Case) {
     same(&undisturbed, &expected, &format!("{change:?} applied twice"));
 
     for (index, stage) in change.stages().iter().enumerate() {
-        let host = Bench::new();
+        let host = Bench::of(distribution);
         (case.prepare)(&host);
         let change = (case.change)(&host);
         host.write(&host.world("cut"), (index + 1).to_string());

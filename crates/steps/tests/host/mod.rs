@@ -1,6 +1,7 @@
 mod bench;
 mod changes;
 mod durability;
+mod k3s;
 mod looks;
 mod oracle;
 mod orders;

@@ -8,6 +8,18 @@ cat "$tarball" >"$WORLD/version"
 touch "$INSTALL_RKE2_TAR_PREFIX/bin/rke2"
 "#;
 
+/// Finds the binary in its place, and makes the unit anew, without what somebody gave it before (K3S install.sh).
+pub const K3S_INSTALLER: &str = r#"#!/bin/sh
+set -e
+echo "install $INSTALL_K3S_EXEC download=$INSTALL_K3S_SKIP_DOWNLOAD enable=$INSTALL_K3S_SKIP_ENABLE start=$INSTALL_K3S_SKIP_START" \
+	>>"$WORLD/log"
+[ "$INSTALL_K3S_SKIP_DOWNLOAD" = true ] && [ -x "$INSTALL_K3S_BIN_DIR/k3s" ]
+echo '#!/bin/sh' >"$INSTALL_K3S_BIN_DIR/k3s-killall.sh"
+case $INSTALL_K3S_EXEC in server) unit=k3s ;; *) unit=k3s-$INSTALL_K3S_EXEC ;; esac
+echo "ExecStart=$INSTALL_K3S_BIN_DIR/k3s $INSTALL_K3S_EXEC" >"$INSTALL_K3S_SYSTEMD_DIR/$unit.service"
+rm -f "$INSTALL_K3S_SYSTEMD_DIR/$unit.service.env"
+"#;
+
 pub const STAND_INS: &[(&str, &str)] = &[
     ("systemctl", SYSTEMCTL),
     ("systemd-run", SYSTEMD_RUN),
@@ -50,6 +62,7 @@ show)
 	echo 'InactiveExitTimestamp=Sun 2026-11-22 03:11:00 UTC'
 	echo NRestarts=2
 	echo UnitFileState=enabled
+	if [ -e "$WORLD/exec_start" ]; then echo "ExecStart={ path=x ; argv[]=$(cat "$WORLD/exec_start") ; ignore_errors=no ; pid=0 }"; fi
 	echo "EnvironmentFiles=$WORLD/some proxies (ignore_errors=yes)" ;;
 list-units)
 	for file in "$WORLD"/units/rke2flow-*-a?; do
@@ -114,6 +127,7 @@ https://releases.test/*)
 */health) cat "$WORLD/answers/health" ;;
 */metrics) cat "$WORLD/answers/metrics" ;;
 */readyz) cat "$WORLD/answers/readyz" ;;
+*/version) cat "$WORLD/answers/version" ;;
 */db/info) cat "$WORLD/answers/db_info" ;;
 *) exit 7 ;;
 esac

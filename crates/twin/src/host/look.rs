@@ -83,10 +83,13 @@ impl World {
             aside: disk.aside.keys().map(|path| self.relative(path)).collect(),
             server_override: self.told_override(name),
             configured_server: disk.configured_server.clone(),
+            unit_server: String::new(),
             node_ip: host.address.clone(),
             etcd_s3: self.spec.etcd_s3 && host.role == Role::Server,
             etcd_health: health.to_owned(),
             readyz: self.readyz_text(name),
+            api_version: self.api_version(name),
+            datastore: self.datastore(name),
             members: if self.listening(name, self.paths.supervisor_port) { self.members(plane) } else { Vec::new() },
             token_sha256: if disk.token.is_empty() { String::new() } else { hex(disk.token.as_bytes()) },
             ca_sha256: if disk.tls.is_some() { hex(b"ca of the twin") } else { String::new() },
@@ -109,6 +112,17 @@ impl World {
             Some(_) if self.listening(name, 6443) => "[-]etcd failed: reason withheld".to_owned(),
             _ => String::new(),
         }
+    }
+
+    /// What the host's own API server tells of itself, where that is inside the unit's process.
+    fn api_version(&self, name: &HostName) -> String {
+        let host = self.host(name);
+        if self.one_process() && self.listening(name, 6443) { host.service.running.clone() } else { String::new() }
+    }
+
+    fn datastore(&self, name: &HostName) -> String {
+        let has = self.distribution().other_datastores && self.host(name).disk.etcd.is_some();
+        if has { "etcd".to_owned() } else { String::new() }
     }
 
     fn members(&self, plane: Option<usize>) -> Vec<Member> {
@@ -221,7 +235,7 @@ impl World {
             Some(Release::Complete) => Staged { complete: true, missing: Vec::new() },
             _ => Staged {
                 complete: false,
-                missing: vec!["install.sh".into(), "rke2.linux-amd64.tar.gz".into(), "sha256sum-amd64.txt".into()],
+                missing: vec!["install.sh".into(), self.distribution().artifact("amd64"), "sha256sum-amd64.txt".into()],
             },
         }
     }
@@ -240,7 +254,7 @@ impl World {
         let text = self.kubeconfigs.get(name).filter(|_| self.host(name).disk.cred);
         match text {
             Some(text) => Tail { exit: 0, text: encode_text(text.as_bytes()) },
-            None => Tail { exit: 1, text: encode_text(b"rke2.yaml does not exist") },
+            None => Tail { exit: 1, text: encode_text(format!("{}.yaml does not exist", self.paths.name).as_bytes()) },
         }
     }
 }

@@ -48,10 +48,14 @@ impl World {
             ["systemctl", "--no-block", verb, unit] | ["systemctl", verb, unit] => {
                 return self.systemctl(name, verb, unit);
             }
-            [program] if program.rsplit('/').next() == Some("rke2-killall.sh") => self.kill_all(name, Cause::Kill),
+            [program] if self.is_killall(program) => self.kill_all(name, Cause::Kill),
             _ => return false,
         }
         true
+    }
+
+    fn is_killall(&self, program: &str) -> bool {
+        program.rsplit('/').next() == Some(&format!("{}-killall.sh", self.paths.name))
     }
 
     fn systemctl(&mut self, name: &HostName, verb: &str, unit: &str) -> bool {

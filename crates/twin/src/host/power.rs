@@ -19,14 +19,12 @@ impl World {
         }
         self.reset_destroyed(name);
         self.kill_all(name, Cause::Fault);
+        let manifests = self.static_manifests(self.host(name).role);
         let host = self.host_mut(name);
         host.powered = false;
         host.away |= back_after_seconds.is_none();
         // What killall removes from the disk, a power cut does not.
-        host.disk.static_pods = super::service::STATIC_PODS.map(|pod| format!("{pod}.yaml")).to_vec();
-        if host.role == rke2flow_engine::cluster::Role::Agent {
-            host.disk.static_pods.clear();
-        }
+        host.disk.static_pods = manifests;
         for order in host.orders.values_mut() {
             if matches!(order.progress, Progress::Running { .. }) {
                 order.progress = Progress::Gone;

@@ -57,11 +57,12 @@ impl World {
             "s3" => ("s3".to_owned(), format!("s3://{}/{}/{file}", self.spec.bucket, self.spec.folder)),
             _ => (name.to_string(), format!("file://{}/{file}", self.paths.snapshots())),
         };
+        let key = |name: &str| self.distribution().etcd_key(name);
         let object = json!({
             "apiVersion": "k3s.cattle.io/v1", "kind": "ETCDSnapshotFile",
             "metadata": {
-                "labels": {"etcd.rke2.cattle.io/snapshot-storage-node": node},
-                "annotations": {"etcd.rke2.cattle.io/snapshot-token-hash": token_hash(&self.spec.token)},
+                "labels": {key("snapshot-storage-node"): node},
+                "annotations": {key("snapshot-token-hash"): token_hash(&self.spec.token)},
             },
             "spec": {"snapshotName": file, "nodeName": name.as_str(), "location": location},
             "status": {"size": size.to_string(), "creationTime": stamp, "readyToUse": true},

@@ -7,7 +7,7 @@ use rke2flow_engine::id::HostName;
 
 use crate::host::{MemberData, Pods};
 use crate::judge::ViolationKind;
-use crate::kube::store::{Key, Store};
+use crate::kube::store::Store;
 use crate::spec::Fault;
 use crate::world::World;
 use crate::world::durations as take;
@@ -126,7 +126,7 @@ impl World {
         self.settle_planes(cause);
     }
 
-    /// `rke2-killall.sh`: nothing of the node runs on.
+    /// `rke2-killall.sh`, `k3s-killall.sh`: nothing of the node runs on.
     pub(crate) fn kill_all(&mut self, name: &HostName, cause: Cause) {
         self.stop_unit(name, cause);
         let host = self.host_mut(name);
@@ -301,6 +301,7 @@ impl World {
         }
         let certificates = self.planes[plane].store.certificates;
         let token = self.spec.token.clone();
+        let manifests = self.static_manifests(Role::Server);
         let host = self.host_mut(name);
         host.disk.token = token;
         let already = host.serves_api();
@@ -308,7 +309,7 @@ impl World {
         host.disk.tls = Some(certificates);
         host.disk.cred = true;
         host.disk.reset_flag = false;
-        host.disk.static_pods = STATIC_PODS.map(|pod| format!("{pod}.yaml")).to_vec();
+        host.disk.static_pods = manifests;
         if let Some(pods) = &mut host.pods {
             pods.api = true;
         }
@@ -334,7 +335,9 @@ impl World {
             (service.running.clone(), service.generation)
         };
         self.deploy_charts(name, plane, &running);
-        self.after(take::STATIC_PODS, Event::StaticPods { host: name.clone(), generation });
+        if !self.one_process() {
+            self.after(take::STATIC_PODS, Event::StaticPods { host: name.clone(), generation });
+        }
         if first {
             self.controllers_start(plane);
         }
@@ -366,8 +369,7 @@ impl World {
 
     /// The supervisor remembers a password for every node's name (rke2#7372).
     fn password_is_rejected(&self, name: &HostName) -> bool {
-        let secret = Key::new("", "secrets", "kube-system", &format!("{name}.node-password.rke2"));
-        let known = self.reached().and_then(|plane| self.planes[plane].store.get(&secret));
+        let known = self.reached().and_then(|plane| self.planes[plane].store.get(&self.password_of(name)));
         known.is_some_and(|secret| secret["data"]["hash"] != self.host(name).disk.node_password.as_str())
     }
 
@@ -420,6 +422,6 @@ impl World {
 const NEWER_THAN_DATASTORE: &str = "server/tls and server/cred newer than datastore and could cause a cluster outage. \
      Remove the file(s) from disk and restart to be recreated from datastore.";
 
-/// The static pods of a server (domain fact: R2 pkg/executor/staticpod).
+/// The static pods of a server of RKE2 (domain fact: R2 pkg/executor/staticpod).
 pub const STATIC_PODS: [&str; 6] =
     ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "cloud-controller-manager", "kube-proxy"];

@@ -1,9 +1,11 @@
 //! What arrives over a login: the envelope is read, logged and interpreted.
 
 use rke2flow_engine::id::HostName;
+use rke2flow_steps::answer::{Survey, Tail};
 use rke2flow_steps::command::{Change, ClaimCommand, HostCommand, Look};
+use rke2flow_steps::paths::HostPaths;
 use rke2flow_steps::ports::Output;
-use rke2flow_steps::render::{handed_text, parse_envelope};
+use rke2flow_steps::render::{encode_text, handed_text, parse_envelope};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -36,7 +38,10 @@ impl World {
             return refuse(1, format!("this host is of the cluster `{}`", self.spec.name));
         }
         if envelope.paths != self.paths {
-            return refuse(1, "these paths are not this host's".to_owned());
+            return match &envelope.command {
+                HostCommand::Look(look) => self.look_elsewhere(name, look, &envelope.paths),
+                _ => refuse(1, "these paths are not this host's".to_owned()),
+            };
         }
         if envelope.role != self.host(name).role {
             return refuse(1, format!("this host is no {:?}", envelope.role));
@@ -51,6 +56,26 @@ impl World {
                 }
                 json(&self.order(name, order))
             }
+        }
+    }
+
+    /// Who takes a node for one of another distribution finds nothing of it there.
+    fn look_elsewhere(&self, name: &HostName, look: &Look, paths: &HostPaths) -> Output {
+        let own = self.survey(name);
+        match look {
+            Look::Survey => json(&Survey {
+                boot: own.boot,
+                epoch: own.epoch,
+                arch: own.arch,
+                disk_free: own.disk_free,
+                claim: own.claim,
+                ..Survey::default()
+            }),
+            Look::Kubeconfig => {
+                let text = encode_text(format!("{}.yaml does not exist", paths.name).as_bytes());
+                json(&Tail { exit: 1, text })
+            }
+            _ => Output { exit: 1, stdout: Vec::new(), stderr: b"these paths are not this host's".to_vec() },
         }
     }
 

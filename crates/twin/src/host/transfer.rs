@@ -35,11 +35,11 @@ impl World {
             Upload::Whole => bytes.to_vec(),
         };
         let marks = [
-            ("rke2-cluster-id", self.cluster_id()),
-            ("rke2-node-name", name.to_string()),
-            ("rke2-token-hash", token_hash(&self.spec.token).unwrap_or_default()),
+            ("cluster-id", self.cluster_id()),
+            ("node-name", name.to_string()),
+            ("token-hash", token_hash(&self.spec.token).unwrap_or_default()),
         ];
-        let marks = marks.map(|(key, value)| (key.to_owned(), value)).into();
+        let marks = marks.map(|(key, value)| (self.distribution().upload_mark(key), value)).into();
         let key = format!("{}/{file}", self.spec.folder);
         let stored = self.bucket.store(&self.spec.bucket, &key, sent, marks, "application/octet-stream");
         stored.ok().map(|_| bytes.len())

@@ -133,9 +133,7 @@ impl World {
             self.release(plane, chart.trim_end_matches(".yaml"));
         }
         let tag = version::tag(version);
-        let system = objects::SYSTEM_DEPLOYMENTS.map(|name| ("deployments", name));
-        let daemons = objects::SYSTEM_DAEMONSETS.map(|name| ("daemonsets", name));
-        for (plural, name) in system.into_iter().chain(daemons) {
+        for (plural, _, name) in objects::system_workloads(self.spec.distribution) {
             let key = Key::new("apps", plural, "kube-system", name);
             let image = json!(format!("rancher/{name}:{tag}"));
             let stamp = self.stamp();

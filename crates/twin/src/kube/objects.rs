@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rke2flow_engine::cluster::Role;
+use rke2flow_engine::cluster::{Distribution, Role};
 use rke2flow_engine::id::HostName;
 use serde_json::{Value, json};
 
@@ -13,16 +13,26 @@ use crate::world::World;
 use crate::world::version;
 use crate::world::workload::NAMESPACE;
 
-/// Deployments of kube-system that RKE2 ships.
-pub const SYSTEM_DEPLOYMENTS: [&str; 4] = [
-    "rke2-coredns-rke2-coredns",
-    "rke2-coredns-rke2-coredns-autoscaler",
-    "rke2-metrics-server",
-    "rke2-snapshot-controller",
-];
-
-/// DaemonSets of kube-system that RKE2 ships.
-pub const SYSTEM_DAEMONSETS: [&str; 2] = ["rke2-canal", "rke2-ingress-nginx-controller"];
+/// Deployments and DaemonSets of kube-system that a distribution ships, each with its plural and kind.
+pub fn system_workloads(distribution: Distribution) -> Vec<(&'static str, &'static str, &'static str)> {
+    let (deployments, daemons): (&[&str], &[&str]) = match distribution {
+        Distribution::Rke2 => (
+            &[
+                "rke2-coredns-rke2-coredns",
+                "rke2-coredns-rke2-coredns-autoscaler",
+                "rke2-metrics-server",
+                "rke2-snapshot-controller",
+            ],
+            &["rke2-canal", "rke2-ingress-nginx-controller"],
+        ),
+        // Flannel and the network policies are inside the process.
+        Distribution::K3s => {
+            (&["coredns", "local-path-provisioner", "metrics-server", "traefik"], &["svclb-traefik-5f1b0c7e"])
+        }
+    };
+    let deployments = deployments.iter().map(|name| ("deployments", "Deployment", *name));
+    deployments.chain(daemons.iter().map(|name| ("daemonsets", "DaemonSet", *name))).collect()
+}
 
 /// A renewed lease. The annotation carries the twin's own time, which dates in a rehearsal cannot.
 pub fn lease(node: &str, renewed: &str, at: Duration) -> Value {
@@ -40,11 +50,11 @@ pub fn renewed_at(lease: &Value) -> Option<Duration> {
 }
 
 /// A node as its kubelet registers it; what others wrote on it stays.
-pub fn node(host: &Host, before: Option<&Value>, stamp: &str) -> Value {
+pub fn node(host: &Host, distribution: &str, before: Option<&Value>, stamp: &str) -> Value {
     let name = host.name.as_str();
     let mut labels = json!({
         "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
-        "node.kubernetes.io/instance-type": "rke2",
+        "node.kubernetes.io/instance-type": distribution,
     });
     if host.role == Role::Server {
         for role in ["control-plane", "etcd"] {
@@ -152,12 +162,9 @@ impl World {
             self.first_pods_of(&name, &stamp);
         }
         let tag = version::tag(&self.spec.version);
-        for name in SYSTEM_DEPLOYMENTS {
-            self.workload_object("Deployment", "kube-system", name, 1, &format!("rancher/{name}:{tag}"));
-        }
-        for name in SYSTEM_DAEMONSETS {
-            let nodes = self.names.len() as u64;
-            self.workload_object("DaemonSet", "kube-system", name, nodes, &format!("rancher/{name}:{tag}"));
+        for (_, kind, name) in system_workloads(self.spec.distribution) {
+            let replicas = if kind == "DaemonSet" { self.names.len() as u64 } else { 1 };
+            self.workload_object(kind, "kube-system", name, replicas, &format!("rancher/{name}:{tag}"));
         }
         for chart in version::shipped_charts(&self.spec.version) {
             self.chart_job(0, chart.trim_end_matches(".yaml"), true);
@@ -180,7 +187,7 @@ impl World {
     }
 
     fn first_pods_of(&mut self, name: &HostName, stamp: &str) {
-        if self.host(name).role == Role::Server {
+        if self.host(name).role == Role::Server && !self.one_process() {
             for static_pod in STATIC_PODS {
                 let image = static_image(static_pod, &self.spec.version);
                 let labels = json!({"component": static_pod, "tier": "control-plane"});

@@ -23,17 +23,18 @@ impl World {
     pub(crate) fn first_plans(&mut self) {
         self.first("", "namespaces", "", NAMESPACE, crate::kube::objects::namespace_object());
         self.workload_object("Deployment", NAMESPACE, CONTROLLER, 1, "rancher/system-upgrade-controller:v0.15.2");
+        let product = self.distribution().name;
         for (plan, role) in PLANS {
             let operator = if role == Role::Server { "Exists" } else { "DoesNotExist" };
             let object = json!({
                 "apiVersion": "upgrade.cattle.io/v1", "kind": "Plan", "metadata": {},
                 "spec": {
                     "concurrency": 1, "cordon": true, "serviceAccountName": "system-upgrade",
-                    "channel": "https://update.rke2.io/v1-release/channels/stable",
+                    "channel": format!("https://update.{product}.io/v1-release/channels/stable"),
                     "nodeSelector": {"matchExpressions": [
                         {"key": "node-role.kubernetes.io/control-plane", "operator": operator},
                     ]},
-                    "upgrade": {"image": "rancher/rke2-upgrade"},
+                    "upgrade": {"image": format!("rancher/{product}-upgrade")},
                 },
                 "status": {"applying": []},
             });
@@ -115,7 +116,7 @@ impl World {
         }
         let stamp = self.stamp();
         self.planes[plane].store.update(&job, &stamp, |job| job["status"] = json!({"succeeded": 1}));
-        self.host_mut(&node).installed = version.replace("-rke2", "+rke2");
+        self.host_mut(&node).installed = version.replace("-rke2", "+rke2").replace("-k3s", "+k3s");
         self.stop_unit(&node, Cause::Restart);
         self.start_unit(&node);
     }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
+use rke2flow_engine::cluster::Distribution;
+use rke2flow_steps::distribution::Traits;
 use semver::Version;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
@@ -14,9 +16,6 @@ use super::net::{Answer, Tasks, answer, serve_http};
 
 /// Path of the application's health URL.
 pub const HEARTBEAT: &str = "/heartbeat";
-
-/// What a release consists of, beside its list of checksums.
-const FILES: [&str; 3] = ["rke2.linux-{arch}.tar.gz", "rke2-images.linux-{arch}.tar.zst", "install.sh"];
 
 /// Architectures that releases exist for.
 const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
@@ -66,11 +65,13 @@ fn respond(backend: &dyn Backend, address: SocketAddr, method: &Method, path: &s
 /// The bytes of a release's file: small, and different for each version. `None`: not a release, or not a file of one.
 pub fn release_file(version: &str, file: &str) -> Option<Vec<u8>> {
     let semantic = Version::parse(version.strip_prefix('v')?).ok()?;
-    if !semantic.build.starts_with("rke2r") && !semantic.build.starts_with("k3s") {
-        return None;
-    }
+    let distribution = match semantic.build.as_str() {
+        build if build.starts_with("rke2r") => Traits::of(Distribution::Rke2),
+        build if build.starts_with("k3s") => Traits::of(Distribution::K3s),
+        _ => return None,
+    };
     for arch in ARCHITECTURES {
-        let names = FILES.map(|name| name.replace("{arch}", arch));
+        let names = [distribution.artifact(arch), distribution.images(arch), "install.sh".to_owned()];
         if file == format!("sha256sum-{arch}.txt") {
             return Some(names.map(|name| checksum_line(&name, &content(version, &name))).concat().into_bytes());
         }
@@ -96,6 +97,14 @@ fn checksum_line(name: &str, bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_release_of_k3s_is_the_binary() {
+        let sums = String::from_utf8(release_file("v1.33.4+k3s1", "sha256sum-arm64.txt").unwrap()).unwrap();
+        let binary = release_file("v1.33.4+k3s1", "k3s-arm64").unwrap();
+        assert!(sums.contains(&checksum_line("k3s-arm64", &binary)), "{sums}");
+        assert_eq!(release_file("v1.33.4+k3s1", "rke2.linux-arm64.tar.gz"), None);
+    }
 
     #[test]
     fn a_release_matches_its_own_checksums() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rke2flow_engine::cluster::Role;
 use rke2flow_engine::id::HostName;
 
-use crate::host::service::{STATIC_PODS, Service, UnitState};
+use crate::host::service::{Service, UnitState};
 use crate::host::{Disk, Host, MemberData, Pods};
 use crate::kube::store::Store;
 use crate::spec::Fault;
@@ -58,7 +58,7 @@ impl World {
             tls: server.then_some(0),
             cred: server,
             charts: if server { version::shipped_charts(&version) } else { Vec::new() },
-            static_pods: if server { STATIC_PODS.map(|pod| format!("{pod}.yaml")).to_vec() } else { Vec::new() },
+            static_pods: self.static_manifests(role),
             configured_server: if index == 0 { String::new() } else { first },
             node_password: format!("hash-of-{name}-1"),
             token: if server { self.spec.token.clone() } else { String::new() },

@@ -14,12 +14,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use rke2flow_engine::cluster::{Distribution, Role};
+use rke2flow_engine::cluster::Role;
 use rke2flow_engine::id::HostName;
+use rke2flow_steps::distribution::Traits;
 use rke2flow_steps::paths::HostPaths;
 
 use crate::host::Host;
+use crate::host::service::STATIC_PODS;
 use crate::judge::evidence::Evidence;
+use crate::kube::store::Key;
 use crate::s3::store::S3Store;
 use crate::spec::{Fault, TwinSpec};
 use crate::velero::Volume;
@@ -213,6 +216,24 @@ impl World {
 
     /// Whether the control plane runs inside one process that stops with its unit (K3s).
     pub(crate) fn one_process(&self) -> bool {
-        self.spec.distribution == Distribution::K3s
+        !self.distribution().static_pods
+    }
+
+    /// What the distribution is.
+    pub(crate) fn distribution(&self) -> &'static Traits {
+        self.paths.distribution()
+    }
+
+    /// The manifests of the static pods that a running server has on its disk.
+    pub(crate) fn static_manifests(&self, role: Role) -> Vec<String> {
+        match role {
+            Role::Server if !self.one_process() => STATIC_PODS.map(|pod| format!("{pod}.yaml")).to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The secret by which the supervisor knows a node again.
+    pub(crate) fn password_of(&self, node: &HostName) -> Key {
+        Key::new("", "secrets", "kube-system", &format!("{node}.node-password.{}", self.paths.name))
     }
 }

@@ -95,13 +95,12 @@ impl World {
         let (stamp, micro) = (self.stamp(), self.micro_stamp());
         let host = self.host(name);
         let key = Key::node(name.as_str());
-        let node = objects::node(host, self.planes[plane].store.get(&key), &stamp);
+        let node = objects::node(host, &self.paths.name, self.planes[plane].store.get(&key), &stamp);
         let hash = host.disk.node_password.clone();
-        let now = self.now;
+        let (now, secret) = (self.now, self.password_of(name));
         let store = &mut self.planes[plane].store;
         store.put(key, node, &stamp);
         store.put(Key::lease(name.as_str()), objects::lease(name.as_str(), &micro, now), &stamp);
-        let secret = Key::new("", "secrets", "kube-system", &format!("{name}.node-password.rke2"));
         if store.get(&secret).is_none() {
             store.put(secret, objects::node_password(&hash), &stamp);
         }

@@ -1,4 +1,4 @@
-//! What a version of RKE2 brings with it, as far as upgrades and restores care.
+//! What a version of a distribution brings with it, as far as upgrades and restores care.
 
 /// Minor release of `v1.33.4+rke2r1`; 0 for a text that is not a version.
 pub fn minor(version: &str) -> u64 {
@@ -21,8 +21,17 @@ pub fn tag(version: &str) -> String {
     version.replace('+', "-")
 }
 
-/// Names of the charts that a server of this version writes into `server/manifests`.
+/// Names of the charts that a server of this version writes into `server/manifests`. A later minor has one more.
 pub fn shipped_charts(version: &str) -> Vec<String> {
+    if version.contains("+k3s") {
+        let mut manifests = ["ccm.yaml", "coredns.yaml", "local-storage.yaml", "metrics-server", "rolebindings.yaml"]
+            .map(str::to_owned)
+            .to_vec();
+        if minor(version) >= 34 {
+            manifests.push("traefik.yaml".to_owned());
+        }
+        return manifests;
+    }
     let mut charts: Vec<String> =
         ["canal", "coredns", "ingress-nginx", "metrics-server", "snapshot-controller", "runtimeclasses"]
             .map(|name| format!("rke2-{name}.yaml"))

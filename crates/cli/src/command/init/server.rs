@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rke2flow_engine::cluster::Cluster;
+use rke2flow_engine::cluster::{Cluster, Distribution};
 use rke2flow_engine::id::HostName;
 use rke2flow_steps::access::Connected;
 use rke2flow_steps::access::ssh::{HostReport, UNKNOWN_KEY, write_known_hosts};
 use rke2flow_steps::host::Hosts;
-use rke2flow_steps::ports::AccessError;
+use rke2flow_steps::paths::HostPaths;
+use rke2flow_steps::ports::{Access, AccessError};
 use serde_json::json;
 
 use super::api::{Addresses, bare, look as look_by_api};
@@ -36,7 +37,11 @@ pub(super) async fn look(args: &InitArgs, host: &str, directory: &Path) -> Resul
     });
     let entry = json!({ "name": name.as_str(), "address": address, "role": "Server", "ssh": ssh });
     let cluster = Arc::new(bare(&[entry]));
-    let (connected, report) = enter(args, &cluster, &name, &known_hosts).await?;
+    let (mut connected, report) = enter(args, &cluster, &name, &known_hosts).await?;
+    if is_k3s(&connected, &name).await {
+        let cluster = Arc::new(Cluster { distribution: Distribution::K3s, ..(*cluster).clone() });
+        connected = enter(args, &cluster, &name, &known_hosts).await?.0;
+    }
     let printed = Hosts::new(connected.access.clone()).script(&name, READ_SETTINGS).await;
     let settings = printed.ok().filter(|printed| printed.exit == 0).map(|printed| Settings::read(&printed.text));
     let own = settings.as_ref().and_then(|settings| settings.last("node-name").or_else(|| settings.last("uname")));
@@ -62,6 +67,16 @@ pub(super) async fn look(args: &InitArgs, host: &str, directory: &Path) -> Resul
         found.notes.push(note);
     }
     Ok(found)
+}
+
+/// A node of K3s has no kubeconfig under RKE2's name and one under its own. One that has neither is asked as RKE2's, and
+/// what it says then is told.
+async fn is_k3s(connected: &Connected, name: &HostName) -> bool {
+    let hosts = |distribution: Distribution| {
+        let cluster = Arc::new(Cluster { distribution, ..(*connected.access.cluster).clone() });
+        Hosts::new(Access { paths: HostPaths::of(&cluster), cluster, ..connected.access.clone() })
+    };
+    hosts(Distribution::Rke2).kubeconfig(name).await.is_err() && hosts(Distribution::K3s).kubeconfig(name).await.is_ok()
 }
 
 /// `[USER@]HOST[:PORT]`; options win.

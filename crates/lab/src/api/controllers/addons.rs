@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use std::{fs, io};
 
+use rke2flow_engine::cluster::Distribution;
+use rke2flow_steps::distribution::Traits;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -48,12 +50,16 @@ fn charts(manifests: &Path) -> io::Result<Vec<(PathBuf, SystemTime)>> {
     for entry in fs::read_dir(manifests)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("rke2-") && name.ends_with(".yaml") {
+        if (name.starts_with("rke2-") || is_of_k3s(&name)) && name.ends_with(".yaml") {
             found.push((entry.path(), entry.metadata()?.modified()?));
         }
     }
     found.sort();
     Ok(found)
+}
+
+fn is_of_k3s(name: &str) -> bool {
+    Traits::of(Distribution::K3s).charts.contains(&name)
 }
 
 async fn apply(client: &Client, path: &Path, text: &str) -> Result<(), ApiError> {

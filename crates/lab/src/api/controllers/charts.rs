@@ -26,6 +26,9 @@ fn workloads(chart: &str) -> &'static [(&'static str, &'static str)] {
         "rke2-coredns" => {
             &[("Deployment", "rke2-coredns-rke2-coredns"), ("Deployment", "rke2-coredns-rke2-coredns-autoscaler")]
         }
+        "coredns" => &[("Deployment", "coredns")],
+        "local-storage" => &[("Deployment", "local-path-provisioner")],
+        "traefik" => &[("Deployment", "traefik")],
         "rke2-metrics-server" => &[("Deployment", "rke2-metrics-server")],
         "rke2-snapshot-controller" => &[("Deployment", "rke2-snapshot-controller")],
         "rke2-ingress-nginx" => &[("DaemonSet", "rke2-ingress-nginx-controller")],

@@ -70,7 +70,7 @@ pub fn owner(node: &Value) -> Value {
 fn labels(config: &Kubelet) -> Value {
     let mut labels = json!({
         "kubernetes.io/hostname": config.node, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
-        "node.kubernetes.io/instance-type": "rke2",
+        "node.kubernetes.io/instance-type": crate::standin::flavor::traits(&config.version).name,
     });
     // `master` is gone since 1.34 (rke2#7042).
     let roles =

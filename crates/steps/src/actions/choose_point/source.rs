@@ -136,7 +136,7 @@ fn fetched(world: &World, key: &str, object: &ObjectInfo, sha256: String, taken_
         size: object.size,
         sha256,
         s3_key: key.to_owned(),
-        token_hash: object.metadata.get(TOKEN_HASH).cloned().unwrap_or_default(),
+        token_hash: object.metadata.get(&world.distribution().upload_mark(TOKEN_HASH)).cloned().unwrap_or_default(),
         taken_at,
     }
 }
@@ -183,7 +183,8 @@ async fn of_object(world: &World, folder: &Folder<'_>, name: &str) -> Result<Opt
     }
     // Only while the API answers: another cluster's snapshot under our folder is not ours.
     let system = world.objects().get::<AnyKind>("/api/v1/namespaces/kube-system").await;
-    let (ours, theirs) = (system.ok().flatten().map(|system| system.metadata.uid), object.metadata.get(CLUSTER_ID));
+    let theirs = object.metadata.get(&world.distribution().upload_mark(CLUSTER_ID));
+    let ours = system.ok().flatten().map(|system| system.metadata.uid);
     if let (Some(ours), Some(theirs)) = (ours, theirs)
         && !ours.is_empty()
         && ours != *theirs

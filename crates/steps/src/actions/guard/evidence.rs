@@ -3,7 +3,7 @@
 use rke2flow_engine::action::Failure;
 use rke2flow_engine::cluster::{Host, Role};
 
-use super::Check;
+use super::{Check, datastore};
 use crate::actions::hop::Hop;
 use crate::actions::{Finding, World, voter};
 use crate::answer::Survey;
@@ -38,6 +38,8 @@ impl<'a> Evidence<'a> {
             Check::VersionSkew => self.version_skew(hop),
             Check::DiskFree => self.disk_free(),
             Check::ServerToken => self.server_token(),
+            Check::EmbeddedEtcd => datastore::embedded_etcd(world.distribution(), self.servers()),
+            Check::ServerFlag => datastore::server_flag(world, self.hosts()),
             Check::EtcdBackupRequiresS3Config => self.etcd_backup_requires_s3_config(world),
             Check::VeleroRequiresS3Config => velero_requires_s3_config(world),
             Check::VeleroRequiresCsi => velero_requires_csi(world),
@@ -45,9 +47,12 @@ impl<'a> Evidence<'a> {
         Finding::unless_missing(check.to_string(), well, missing)
     }
 
+    fn hosts(&self) -> impl Iterator<Item = (&Host, &Survey)> + Clone {
+        self.surveys.iter().filter_map(|(host, survey)| Some((*host, survey.as_ref().ok()?)))
+    }
+
     fn servers(&self) -> impl Iterator<Item = (&Host, &Survey)> {
-        let servers = self.surveys.iter().filter(|(host, _)| host.role == Role::Server);
-        servers.filter_map(|(host, survey)| Some((*host, survey.as_ref().ok()?)))
+        self.hosts().filter(|(host, _)| host.role == Role::Server)
     }
 
     fn hosts_reachable(&self) -> (String, Vec<String>) {

@@ -46,6 +46,20 @@ impl Scene {
         )
     }
 
+    /// The same of K3s: one process per server, no static pods, no port of the supervisor's own.
+    pub fn k3s() -> Self {
+        let scene = Self::with("distribution: K3s,");
+        for server in ["server-0", "server-1", "server-2"] {
+            scene.survey(server, |survey| {
+                survey.open_ports.retain(|port| *port != 9345);
+                survey.static_pods.clear();
+                (survey.api_version, survey.datastore) = (OLD.to_owned(), "etcd".to_owned());
+            });
+        }
+        scene.change(|state| state.objects.retain(|path, _| !path.starts_with(crate::kinds::Pod::SYSTEM)));
+        scene
+    }
+
     /// The same with other fields in the cluster file.
     pub fn with(fields: &str) -> Self {
         let host = |role: &str, net: u8, number: u8| {

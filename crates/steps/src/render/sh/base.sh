@@ -68,6 +68,22 @@ alive() {
 
 installed_version() { "$bin/$name" --version 2>/dev/null | awk 'NR == 1 { print $3 }' | clean; }
 
+# The binary reads the node's own configuration, whatever the environment says.
+with_own_configuration() {
+	if [ -e "$config/config.yaml" ]; then
+		export "${environment}_CONFIG_FILE=$config/config.yaml"
+	else
+		unset "${environment}_CONFIG_FILE"
+	fi
+}
+
+# Those files and directories of a directory of manifests that a release brings along, one name per line. What people
+# have put beside them is theirs.
+charts_in() {
+	# shellcheck disable=SC2086
+	(cd "$1" 2>/dev/null && ls -1d $charts 2>/dev/null) || :
+}
+
 # An etcd snapshot ends in the SHA-256 of everything before it.
 trailer_fits() {
 	bytes=$(stat -c %s "$1")
@@ -90,5 +106,5 @@ reset_proved() {
 		-e 'Etcd is running, restart without --cluster-reset flag now' "$reset_log"
 }
 
-# RKE2 removes the flag when a normal start after the reset has its API up (K3S checkReset).
+# The node removes the flag when a normal start after the reset has its API up (K3S checkReset).
 reset_started_since() { reset_proved && [ ! -e "$reset_flag" ] && [ -e "$etcd/member" ]; }

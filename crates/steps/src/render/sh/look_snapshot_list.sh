@@ -1,6 +1,5 @@
 
-export RKE2_CONFIG_FILE="$config/config.yaml"
-if [ ! -e "$RKE2_CONFIG_FILE" ]; then unset RKE2_CONFIG_FILE; fi
+with_own_configuration
 code=0
 listed=$(timeout -k 2 "$list_seconds" "$bin/$name" etcd-snapshot list --data-dir "$data" --output json 2>/dev/null) || code=$?
 # A part of a list would be read as the whole one.

@@ -2,11 +2,11 @@
 # What of a staged release is missing or wrong, one name per line.
 release_faults() {
 	sums=sha256sum-$arch.txt
-	for file in install.sh "$name.linux-$arch.tar.gz" "$sums"; do
+	for file in install.sh "$artifact" "$sums"; do
 		[ -s "$1/$file" ] || printf '%s\n' "$file"
 	done
 	[ ! -s "$1/install.sh" ] || sh -n "$1/install.sh" 2>/dev/null || printf 'install.sh\n'
-	for file in "$name.linux-$arch.tar.gz" "$name-images.linux-$arch.tar.zst"; do
+	for file in "$artifact" "$images"; do
 		if [ -s "$1/$file" ] && [ -s "$1/$sums" ]; then
 			sum_fits "$1" "$file" || printf '%s\n' "$file"
 		fi
@@ -26,3 +26,7 @@ host_arch() {
 }
 
 if [ -z "$arch" ]; then arch=$(host_arch); fi
+case $arch in
+arm64) artifact=$artifact_arm64 images=$images_arm64 ;;
+*) artifact=$artifact_amd64 images=$images_amd64 ;;
+esac

@@ -57,7 +57,7 @@ begun_since() {
 	esac
 }
 
-# Without `node-ip:`, RKE2 takes the address of the default route's interface.
+# Without `node-ip:`, the node takes the address of the default route's interface.
 default_ip() { ip route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([^ ]*\).*/\1/p' | head -n 1; }
 
 # `node-ip: a,b` and `node-ip: [a, b]`, or a list on the lines below: the first is what etcd and the API go by.
@@ -113,10 +113,12 @@ disk_free() {
 etcd_bytes() { { du -sk "$etcd" 2>/dev/null || :; } | awk '{ bytes = $1 * 1024 } END { printf "%.0f", bytes }'; }
 
 # `kube-apiserver` asks for a client certificate before it tells whether it is ready.
-readyz() {
+ask_api() {
 	loopback --cacert "$data/server/tls/server-ca.crt" --cert "$data/server/tls/client-kube-apiserver.crt" \
-		--key "$data/server/tls/client-kube-apiserver.key" https://127.0.0.1:6443/readyz | head -c 200 | tr '\n' ' ' | clean
+		--key "$data/server/tls/client-kube-apiserver.key" "https://127.0.0.1:6443/$1"
 }
+
+readyz() { ask_api readyz | head -c 200 | tr '\n' ' ' | clean; }
 
 etcd_health() { loopback http://127.0.0.1:2381/health | sed -n 's/.*"health":"\{0,1\}\([a-z]*\).*/\1/p' | clean; }
 
@@ -125,18 +127,20 @@ db_info() { loopback --insecure "https://127.0.0.1:$supervisor_port/db/info" | h
 
 # On a host where nothing listens nobody answers: not asking is cheaper.
 asked=$(open_ports)
-server_health='' server_readyz='' server_members=''
+server_health='' server_readyz='' server_members='' server_version=''
 if [ "$role" = server ] && [ -n "$asked" ]; then
-	server_health=$(etcd_health) server_readyz=$(readyz) server_members=$(db_info)
+	server_health=$(etcd_health) server_readyz=$(readyz) server_members=$(db_info) server_version=$(api_version)
 fi
 properties=$(systemctl show --no-pager \
-	--property=LoadState,ActiveState,ActiveEnterTimestamp,InactiveExitTimestamp,NRestarts,UnitFileState "$unit.service" 2>/dev/null || :)
+	--property=LoadState,ActiveState,ActiveEnterTimestamp,InactiveExitTimestamp,NRestarts,UnitFileState,ExecStart "$unit.service" 2>/dev/null || :)
 unit_now=$(property ActiveState)
 if [ "$(property LoadState)" = not-found ]; then unit_now=''; fi
 restarts=$(property NRestarts)
 enabled=false
 if [ "$(property UnitFileState)" = enabled ]; then enabled=true; fi
 address=$(node_ip)
+file_server=$(configured server)
+if [ -z "$file_server" ]; then file_server=$(configured_by_unit); fi
 s3=false
 if [ "$(configured etcd-s3)" = true ]; then s3=true; fi
 read_claim
@@ -151,11 +155,12 @@ printf ',"hold":%s,"hold_drop_in":%s,"reset_flag":%s,"etcd_name":%s,"etcd_member
 	"$(flag "$hold")" "$(flag "$drop_in")" "$(flag "$reset_flag")" "$(flag "$etcd/name")" "$(flag "$etcd/member")" \
 	"$(flag "$tls")" "$(flag "$cred")"
 printf ',"shipped_charts":%d,"aside":%s' \
-	"$(names_in "$manifests" | grep -c '^rke2-.*\.yaml$' || :)" \
+	"$(charts_in "$manifests" | wc -l)" \
 	"$(cd "$data" 2>/dev/null && ls -1d server/db/*-rke2flow-* server/*-rke2flow-* 2>/dev/null | list || printf '[]')"
-printf ',"server_override":"%s","configured_server":"%s","node_ip":"%s","etcd_s3":%s' \
-	"$(our_override)" "$(configured server)" "${address:-$(default_ip | clean)}" "$s3"
-printf ',"etcd_health":"%s","readyz":"%s","members":"%s"' "$server_health" "$server_readyz" "$server_members"
+printf ',"server_override":"%s","configured_server":"%s","unit_server":"%s","node_ip":"%s","etcd_s3":%s' \
+	"$(our_override)" "$file_server" "$(unit_flag server s)" "${address:-$(default_ip | clean)}" "$s3"
+printf ',"etcd_health":"%s","readyz":"%s","members":"%s","api_version":"%s","datastore":"%s"' \
+	"$server_health" "$server_readyz" "$server_members" "$server_version" "$(datastore)"
 printf ',"token_sha256":"%s","ca_sha256":"%s"' \
 	"$(digest_of "$data/server/token")" "$(if [ -f "$tls/server-ca.crt" ]; then digest <"$tls/server-ca.crt"; fi)"
 printf ',"disk_free":%s,"etcd_bytes":%s,"claim":%s,"our_units":%s,"reset":%s,"lost":%s}\n' \

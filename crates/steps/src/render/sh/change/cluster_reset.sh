@@ -26,8 +26,7 @@ flags() {
 }
 
 reset() {
-	export RKE2_CONFIG_FILE="$config/config.yaml"
-	if [ ! -e "$RKE2_CONFIG_FILE" ]; then unset RKE2_CONFIG_FILE; fi
+	with_own_configuration
 	# The flags are words without blanks.
 	# shellcheck disable=SC2046
 	timeout -k 10 "$reset_seconds" "$bin/$name" server --cluster-reset --data-dir "$data" \

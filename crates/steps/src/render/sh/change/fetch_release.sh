@@ -37,7 +37,6 @@ fetch_installer() {
 	fetch install.sh || { [ -n "$installer" ] && get "$installer" "$part/install.sh"; }
 }
 
-if [ "$name" != rke2 ]; then die "fetching a release of $name is not known"; fi
 part=$release.part
 if [ -z "$(release_faults "$release")" ]; then
 	echo "$version is staged already"
@@ -49,14 +48,14 @@ if [ -e "$part/sha256sum-$arch.txt" ]; then
 	for file in $(release_faults "$part" | sort -u); do rm -f "$part/$file"; done
 fi
 fetch "sha256sum-$arch.txt" || die "cannot get sha256sum-$arch.txt of $version"
-fetch "$name.linux-$arch.tar.gz" || die "cannot get $name.linux-$arch.tar.gz of $version"
+fetch "$artifact" || die "cannot get $artifact of $version"
 fetch_installer || die "cannot get install.sh of $version"
-images=0
-fetch "$name-images.linux-$arch.tar.zst" || images=$?
-case $images in
+code=0
+fetch "$images" || code=$?
+case $code in
 0) ;;
 2) echo "there is no archive of images: the node pulls them" ;;
-*) die "cannot get $name-images.linux-$arch.tar.zst of $version" ;;
+*) die "cannot get $images of $version" ;;
 esac
 #: verify
 faults=$(release_faults "$part" | sort -u | tr '\n' ' ')

@@ -3,10 +3,9 @@
 move_charts() {
 	gathering=$manifests_aside
 	if [ ! -e "$gathering" ]; then gathering=$manifests_aside.part; fi
-	for chart in "$manifests"/rke2-*.yaml; do
-		[ -e "$chart" ] || continue
+	charts_in "$manifests" | while IFS= read -r chart; do
 		mkdir -p "$gathering"
-		move_away "$chart" "$gathering/${chart##*/}"
+		move_away "$manifests/$chart" "$gathering/$chart"
 	done
 	if [ -e "$manifests_aside.part" ] && [ ! -e "$manifests_aside" ]; then
 		flush "$manifests_aside.part"
@@ -17,7 +16,7 @@ move_charts() {
 
 any_there() {
 	{ has_part etcd && [ -e "$etcd" ]; } || { has_part tls && [ -e "$tls" ]; } || { has_part cred && [ -e "$cred" ]; } ||
-		{ has_part charts && ls "$manifests"/rke2-*.yaml >/dev/null 2>&1; }
+		{ has_part charts && [ -n "$(charts_in "$manifests")" ]; }
 }
 
 #: guard

@@ -8,13 +8,24 @@ return_part() {
 	echo "moved $2 back"
 }
 
+# No rename puts a directory in the place of another one.
+return_chart() {
+	if [ ! -d "$1" ] || [ ! -e "$2" ]; then
+		mv -fT "$1" "$2"
+		return 0
+	fi
+	for file in "$1"/*; do
+		if [ -e "$file" ]; then mv -f "$file" "$2/"; fi
+	done
+	rmdir "$1"
+}
+
 # Also those of a move that was cut off.
 return_charts() {
 	for gathered in "$manifests_aside" "$manifests_aside.part"; do
-		for chart in "$gathered"/rke2-*.yaml; do
-			[ -e "$chart" ] || continue
+		charts_in "$gathered" | while IFS= read -r chart; do
 			mkdir -p "$manifests"
-			mv -f "$chart" "$manifests/${chart##*/}"
+			return_chart "$gathered/$chart" "$manifests/$chart"
 		done
 		rmdir "$gathered" 2>/dev/null || :
 	done

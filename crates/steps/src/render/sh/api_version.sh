@@ -1,0 +1,2 @@
+
+api_version() { ask_api version | sed -n 's/.*"gitVersion" *: *"\([^"]*\)".*/\1/p' | head -n 1 | clean; }

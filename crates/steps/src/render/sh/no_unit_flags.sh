@@ -1,0 +1,6 @@
+
+unit_flag() { :; }
+
+configured_by_unit() { :; }
+
+datastore() { :; }
