@@ -87,6 +87,8 @@ impl Driving<'_> {
             true => what_runs::now(&self.access, &seen.replayed.plan, &seen.records).await,
             false => Vec::new(),
         };
+        // The records of a run on hundreds of hosts take megabytes, and what follows reads them again.
+        drop(seen);
         self.ending(&runs, &id, outcome, &runs_now)
     }
 

@@ -32,7 +32,7 @@ pub fn kept(global: &Global) -> Result<Kept, Problem> {
 pub fn kept_if_any(global: &Global) -> Kept {
     let warn = |text: String| eprintln!("{} {text}", Colour::of_stderr().warn("warning:"));
     kept(global).unwrap_or_else(|problem| {
-        warn(format!("{problem}; forecasts are typical ones"));
+        warn(format!("{}: {}; forecasts are typical ones", problem.what, problem.observed));
         Kept::default()
     })
 }

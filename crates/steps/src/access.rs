@@ -4,6 +4,7 @@ pub mod http;
 pub mod kube;
 pub mod s3;
 pub mod ssh;
+mod together;
 
 use std::sync::Arc;
 

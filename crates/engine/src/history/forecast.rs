@@ -111,8 +111,10 @@ impl Sources<'_> {
         self.durations.quantile(kind, 0.5).unwrap_or_else(|| self.typical(kind))
     }
 
+    /// Gates take a person's time, which no forecast knows.
     fn typical(&self, kind: &Kind) -> Duration {
-        Duration::from_secs(self.catalogue.info(&kind.action).map_or(0, |info| info.typical_seconds).into())
+        let info = self.catalogue.info(&kind.action).filter(|info| !info.gate);
+        Duration::from_secs(info.map_or(0, |info| info.typical_seconds).into())
     }
 }
 

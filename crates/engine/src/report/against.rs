@@ -7,6 +7,9 @@ use crate::duration::Span;
 use crate::id::PhaseId;
 use crate::plan::Forecast;
 
+/// A twentieth more than expected is in time.
+const TOLERANCE: f64 = 1.05;
+
 /// A forecast against what came of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Against {
@@ -14,7 +17,7 @@ pub struct Against {
     pub runs_measured: usize,
     /// What it was made from, in words.
     pub basis: String,
-    /// Phases that began, the outage as `outage`, and `the run`.
+    /// Phases that began, then `the outage`, if there was one, and `the run`.
     pub rows: Vec<Compared>,
 }
 
@@ -52,7 +55,7 @@ impl Report {
             }
         }
         if let Some(recovery) = &self.recovery {
-            rows.push(row("outage", forecast.outage, late.map(|late| late.outage), recovery.seconds));
+            rows.push(row("the outage", forecast.outage, late.map(|late| late.outage), recovery.seconds));
         }
         rows.push(row("the run", forecast.total, late.map(|late| late.total), self.seconds));
         let basis = forecast.basis.words();
@@ -65,8 +68,8 @@ impl Compared {
     /// How it came out, in words.
     pub(super) fn verdict(&self) -> &'static str {
         match self.p90_seconds {
-            Some(p90) if self.seconds > p90 => "later than p90",
-            _ if self.seconds > self.p50_seconds => "later",
+            Some(p90) if self.seconds > p90 * TOLERANCE => "later than p90",
+            _ if self.seconds > self.p50_seconds * TOLERANCE => "later",
             _ => "in time",
         }
     }

@@ -15,6 +15,7 @@ mod order;
 mod property;
 mod report;
 mod rollback;
+mod scale;
 mod sequences;
 mod stops;
 mod world;

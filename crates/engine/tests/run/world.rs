@@ -99,7 +99,7 @@ impl Catalogue for World {
     }
 }
 
-/// Fields: `mark`; `takes` seconds; `fails` so many attempts; `class` of that failure; `panics`; `never`; `steady`
+/// Fields: `mark`; `takes` seconds, and up to `spread` more, by the mark's name; `fails` so many attempts; `class` of that failure; `panics`; `never`; `steady`
 /// seconds; `fact` that is left; `refused`; `under_way` in the first so many looks; `flickers`: holds in every other
 /// look of an attempt; `tail` of the receipt in bytes.
 struct Mark {
@@ -171,7 +171,9 @@ impl Action for Mark {
             *tries += 1;
             *tries
         };
-        context.clock.sleep(self.seconds("takes")).await;
+        let spread = self.fields["spread"].as_u64().unwrap_or(0) + 1;
+        let more = self.mark.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % spread;
+        context.clock.sleep(self.seconds("takes") + Duration::from_secs(more)).await;
         let mut happened = self.world.0.lock().unwrap();
         happened.together -= 1;
         if self.fields["panics"].as_bool() == Some(true) {

@@ -1,6 +1,7 @@
 //! The Kubernetes API: by a kubeconfig file, or through SSH to one server's own loopback with that server's kubeconfig.
 //!
-//! No request is sent twice here; a client that failed is forgotten, and the next call begins with a fresh kubeconfig.
+//! No request is sent twice here, and the same read not twice at once; a client that failed is forgotten, and the next
+//! call begins with a fresh kubeconfig.
 
 mod tunnel;
 
@@ -18,9 +19,11 @@ use rke2flow_engine::cluster::{Cluster, Kube};
 use rke2flow_engine::id::HostName;
 use secrecy::ExposeSecret;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::http::chain;
 use super::ssh::SshShell;
+use super::together::Together;
 use crate::ports::{AccessError, KubeApi, KubeRequest, KubeResponse, KubeVerb};
 use crate::secret::Redactor;
 
@@ -34,6 +37,9 @@ const WHOLE: Duration = Duration::from_secs(60);
 const READY: Duration = Duration::from_secs(10);
 /// The largest answer: a list of all pods of a large cluster has tens of megabytes.
 const BODY_BYTES: usize = 64 * 1024 * 1024;
+/// Requests at once through one place; more wait for their turn. Each needs a connection, and through a server an SSH
+/// connection of its own, of which sshd lets ten log in at once (MaxStartups).
+const REQUESTS_AT_ONCE: usize = 4;
 /// Servers that are asked at once which of them is ready.
 const PROBED_AT_ONCE: usize = 9;
 
@@ -44,7 +50,13 @@ pub struct KubeClient {
     redactor: Redactor,
     lost: Vec<HostName>,
     state: Mutex<State>,
+    opening: Together<Option<HostName>, Result<Client, AccessError>>,
+    choosing: Together<(), Result<HostName, AccessError>>,
+    reads: Together<Read, Result<KubeResponse, AccessError>>,
 }
+
+/// A read: through which server, and of what.
+type Read = (Option<HostName>, String);
 
 #[derive(Default)]
 struct State {
@@ -52,12 +64,23 @@ struct State {
     clients: HashMap<Option<HostName>, Client>,
     /// The server that answered last.
     last: Option<HostName>,
+    /// Room for requests.
+    room: HashMap<Option<HostName>, Arc<Semaphore>>,
 }
 
 impl KubeClient {
     /// The API of this cluster. Nothing is connected yet.
     pub fn new(cluster: Arc<Cluster>, shell: Arc<SshShell>, redactor: Redactor) -> Self {
-        Self { cluster, shell, redactor, lost: Vec::new(), state: Mutex::default() }
+        Self {
+            cluster,
+            shell,
+            redactor,
+            lost: Vec::new(),
+            state: Mutex::default(),
+            opening: Together::default(),
+            choosing: Together::default(),
+            reads: Together::default(),
+        }
     }
 
     /// The same, never through these servers: what serves there is not the cluster that is meant.
@@ -75,6 +98,8 @@ impl KubeClient {
     ) -> Result<KubeResponse, AccessError> {
         let sending = async {
             let client = self.client(place).await?;
+            let room = self.room(place);
+            let _one = room.acquire().await.expect("it is never closed");
             exchange(client, &self.whom(place), request).await
         };
         let answer = tokio::time::timeout(limit, Box::pin(sending)).await;
@@ -87,16 +112,29 @@ impl KubeClient {
         answer.map_err(|error| self.redacted(error))
     }
 
+    fn room(&self, place: Option<&HostName>) -> Arc<Semaphore> {
+        let mut state = self.locked();
+        state.room.entry(place.cloned()).or_insert_with(|| Arc::new(Semaphore::new(REQUESTS_AT_ONCE))).clone()
+    }
+
     async fn client(&self, place: Option<&HostName>) -> Result<Client, AccessError> {
-        if let Some(client) = self.locked().clients.get(&place.cloned()) {
-            return Ok(client.clone());
+        let known = || self.locked().clients.get(&place.cloned()).cloned();
+        if let Some(client) = known() {
+            return Ok(client);
         }
-        let client = match place {
-            Some(server) => self.tunnelled(server).await?,
-            None => self.direct().await?,
+        let opening = async {
+            // Somebody may have opened it while this waited for its turn.
+            if let Some(client) = known() {
+                return Ok(client);
+            }
+            let client = match place {
+                Some(server) => self.tunnelled(server).await?,
+                None => self.direct().await?,
+            };
+            self.locked().clients.insert(place.cloned(), client.clone());
+            Ok(client)
         };
-        self.locked().clients.insert(place.cloned(), client.clone());
-        Ok(client)
+        self.opening.ask(&place.cloned(), Box::pin(opening)).await
     }
 
     async fn direct(&self) -> Result<Client, AccessError> {
@@ -138,6 +176,14 @@ impl KubeClient {
 
     /// The server that answered last, else the first whose /readyz is ok: init, then the others in file order.
     async fn choose(&self) -> Result<HostName, AccessError> {
+        if let Some(last) = self.locked().last.clone() {
+            return Ok(last);
+        }
+        self.choosing.ask(&(), Box::pin(self.ready())).await
+    }
+
+    async fn ready(&self) -> Result<HostName, AccessError> {
+        // Somebody may have found one while this waited for its turn.
         if let Some(last) = self.locked().last.clone() {
             return Ok(last);
         }
@@ -189,6 +235,18 @@ impl KubeClient {
 #[async_trait]
 impl KubeApi for KubeClient {
     async fn call(&self, server: Option<&HostName>, request: &KubeRequest) -> Result<KubeResponse, AccessError> {
+        match request.verb {
+            KubeVerb::Get => {
+                let read = (server.cloned(), request.path.clone());
+                self.reads.ask(&read, Box::pin(self.call_alone(server, request))).await
+            }
+            _ => self.call_alone(server, request).await,
+        }
+    }
+}
+
+impl KubeClient {
+    async fn call_alone(&self, server: Option<&HostName>, request: &KubeRequest) -> Result<KubeResponse, AccessError> {
         if let Some(server) = server {
             return self.send(Some(server), request, WHOLE).await;
         }

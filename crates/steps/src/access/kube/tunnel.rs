@@ -13,12 +13,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rke2flow_engine::id::HostName;
 use tower::{BoxError, Service, ServiceBuilder};
 
-use super::CONNECT;
+use super::{CONNECT, REQUESTS_AT_ONCE};
 use crate::access::ssh::{SshShell, Tunnel};
 use crate::ports::AccessError;
 
-/// Idle connections that are kept: each is an SSH connection of its own.
-const IDLE: usize = 2;
 /// Where the API server listens when the kubeconfig names another machine.
 const API_PORT: u16 = 6443;
 const LOOPBACK: &str = "127.0.0.1";
@@ -28,7 +26,7 @@ pub(super) fn client(mut config: Config, shell: Arc<SshShell>, server: HostName)
     config.cluster_url = loopback(&config.cluster_url);
     let connector = config.rustls_https_connector_with_connector(Connector { shell, server })?;
     let http: legacy::Client<_, Body> =
-        legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(IDLE).build(connector);
+        legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(REQUESTS_AT_ONCE).build(connector);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
