@@ -96,7 +96,9 @@ impl Sources<'_> {
     fn kinds(&self) -> Result<Vec<Expected>, Cycle> {
         let kinds = std::cell::RefCell::new(BTreeSet::new());
         Forecast::with(self.plan, &|slot| {
-            kinds.borrow_mut().insert(kind_of(&slot));
+            if !self.catalogue.info(&slot.action.name).is_some_and(|info| info.gate) {
+                kinds.borrow_mut().insert(kind_of(&slot));
+            }
             Duration::ZERO
         })?;
         let expected = |kind: Kind| {

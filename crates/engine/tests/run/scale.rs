@@ -25,7 +25,7 @@ fn rolling() -> Plan {
     let roll = after(doing(on("agents", &hosts, AT_ONCE), actions.to_vec()), &[0]);
     let mut plan = plan(vec![step("before"), roll, after(step("behind"), &[1])]);
     let entry = |name: &&str| HostEntry {
-        name: HostName::new(**name).unwrap(),
+        name: HostName::new(*name).unwrap(),
         address: String::new(),
         role: Role::Agent,
         lost: false,

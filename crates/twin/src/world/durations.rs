@@ -59,7 +59,7 @@ pub const BOOT: Duration = seconds(30);
 /// Between two renewals of a node's lease.
 pub const LEASE_RENEWAL: Duration = seconds(10);
 /// How often at most everybody looks at the clock.
-pub const TICK: Duration = Duration::from_millis(500);
+pub const TICK: Duration = Duration::from_millis(100);
 /// From the last renewal to `Ready: Unknown` (rke2#2652 shows about 45 s).
 pub const NODE_GRACE: Duration = seconds(45);
 /// From the deletion of a controller's pod to its ready successor.

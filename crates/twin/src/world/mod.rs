@@ -105,7 +105,7 @@ impl World {
         self.tick_when_due();
     }
 
-    /// Kubelets and node controller look at the clock twice a second: with 200 hosts, a look at every request would
+    /// Kubelets and node controller look at the clock ten times a second: with 200 hosts, a look at every request would
     /// take most of the twin's time.
     fn tick_when_due(&mut self) {
         if self.ticked.is_none_or(|ticked| self.now >= ticked + durations::TICK) {
