@@ -91,7 +91,7 @@ mod tests {
             futures::future::join_all((0..200).map(|_| together.ask(&"nodes", asked.ask()))).await
         };
         let (first, later) = tokio::join!(first, later);
-        // The first one asks at once; everybody else waits for the next question, which answers those who came later, too.
+        // The first one asks at once; all others wait for the next question, which answers those who came later, too.
         assert!(first[0] == 1 && first[1..].iter().all(|answer| *answer == 2), "{first:?}");
         assert!(later.iter().all(|answer| *answer == 2), "an answer from before the question: {later:?}");
         assert!(locked(&together.lines).is_empty());
