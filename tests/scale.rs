@@ -23,23 +23,14 @@ fn engine_share(report: &Value) -> f64 {
     seconds(&|segment| segment["kind"]["Wait"]["wait"] == "Engine") / seconds(&|_| true)
 }
 
-/// The runbook with another number of agents at once.
-fn with_agents_at_once(upgrade: &str, at_once: &str) -> String {
-    let step = upgrade.find(r#"id: "agents", phase"#).unwrap();
-    let value = step + upgrade[step..].find("hosts_at_once: ").unwrap() + "hosts_at_once: ".len();
-    let end = value + upgrade[value..].find(',').unwrap();
-    format!("{}{at_once}{}", &upgrade[..value], &upgrade[end..])
-}
-
 #[test]
 fn an_upgrade_of_many_agents_takes_as_long_as_its_longest_way() {
     let (agents, speed) = (setting("RKE2FLOW_SCALE_AGENTS", 8), setting("RKE2FLOW_SCALE_SPEED", 60));
     let at_once = setting("RKE2FLOW_SCALE_AT_ONCE", 4);
-    let upgrade = Scenario::new().rke2flow(&["runbooks", "upgrade"]).ends_with(0).stdout;
-    let rolled = with_agents_at_once(&upgrade, &at_once);
     let shape = ["--servers", "1", "--agents", &agents, "--speed", &speed];
-    let scenario = Scenario::with_twin_of(&shape).file("rolled.ron", rolled);
-    let mut engine = scenario.start(&["run", "rolled.ron", "--yes", "-o", "json"]);
+    let scenario = Scenario::with_twin_of(&shape);
+    let set = format!("agents_at_once={at_once}");
+    let mut engine = scenario.start(&["run", "upgrade", "--set", &set, "--yes", "-o", "json"]);
     let mut memory = String::new();
     while engine.reads(1) {
         let status = std::fs::read_to_string(format!("/proc/{}/status", engine.id())).unwrap_or_default();
