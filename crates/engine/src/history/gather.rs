@@ -53,11 +53,9 @@ impl Stopwatch {
             Event::EngineStarted { .. } => {
                 self.cut.extend(self.open.drain().map(|(instance, running)| (instance, running.attempt)));
             }
-            Event::AttemptStarted { instance, attempt } => {
-                if !self.cut.contains(&(instance.clone(), *attempt)) {
-                    let running = Running { attempt: *attempt, since: record.at, changed: false };
-                    self.open.insert(instance.clone(), running);
-                }
+            Event::AttemptStarted { instance, attempt } if !self.cut.contains(&(instance.clone(), *attempt)) => {
+                let running = Running { attempt: *attempt, since: record.at, changed: false };
+                self.open.insert(instance.clone(), running);
             }
             Event::ApplyStarted { instance, .. } => {
                 if let Some(running) = self.open.get_mut(instance) {

@@ -54,12 +54,15 @@ const RELEASE_NAME: &str = "meta.helm.sh/release-name";
 const RELEASE_NAMESPACE: &str = "meta.helm.sh/release-namespace";
 const SYSTEM: &str = "kube-system";
 
+/// What a workload lacks for its rollout to be done.
+type Lacks = fn(&Workload) -> Option<String>;
+
 /// Workloads of kube-system and of the charts whose rollout is not done.
 async fn workloads_lack(world: &World, charts: &[HelmChart]) -> Result<Vec<String>, Failure> {
     let ours = |meta: &Meta| meta.namespace == SYSTEM || charts.iter().any(|chart| is_of(meta, chart));
     let mut lacks = Vec::new();
     let mut count = 0;
-    let kinds: [(&str, fn(&Workload) -> Option<String>); 3] = [
+    let kinds: [(&str, Lacks); 3] = [
         ("deployments", Workload::deployment_lacks),
         ("daemonsets", Workload::daemon_set_lacks),
         ("statefulsets", Workload::stateful_set_lacks),

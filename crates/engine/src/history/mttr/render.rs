@@ -7,6 +7,9 @@ use crate::cluster::Topology;
 use crate::record::Verdict;
 use crate::report::{BudgetVerdict, align, table, time};
 
+/// Writes a table under its title.
+type Section<'a> = &'a dyn Fn(&mut String, &str, &[Vec<String>]) -> std::fmt::Result;
+
 impl Mttr {
     /// Plain, aligned text.
     pub fn to_text(&self) -> String {
@@ -25,7 +28,7 @@ impl Mttr {
     fn written(
         &self,
         head: &dyn Fn(&mut String, &ClusterRecoveries) -> std::fmt::Result,
-        section: &dyn Fn(&mut String, &str, &[Vec<String>]) -> std::fmt::Result,
+        section: Section<'_>,
     ) -> String {
         let mut out = String::new();
         let mut write = || -> std::fmt::Result {

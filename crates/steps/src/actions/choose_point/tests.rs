@@ -246,7 +246,7 @@ async fn what_will_be_lost_is_told() {
     ] {
         assert!(loss.contains(part), "`{part}` is not in: {loss}");
     }
-    scene.change(|state| state.api_is_down = true);
+    scene.change(|state| state.api_down = true);
     let loss = scene.on("operator", choose("latest")).satisfied().await["loss"].as_str().unwrap().to_owned();
     assert!(loss.contains("cannot be told, the API does not answer"), "{loss}");
 }

@@ -57,7 +57,7 @@ pub struct State {
     /// User metadata of objects in the bucket.
     pub marks: BTreeMap<String, BTreeMap<String, String>>,
     /// Whether no API server answers.
-    pub api_is_down: bool,
+    pub api_down: bool,
     /// Whether RKE2's own uploads fail, and its command ends well.
     pub upload_fails: bool,
     /// Whether RKE2 saves nothing, and its command ends well.
@@ -66,8 +66,6 @@ pub struct State {
     pub web: BTreeMap<String, u16>,
     /// What forbids every eviction; empty: nothing does.
     pub budget: String,
-    /// Whether the API answers nobody.
-    pub api_down: bool,
     /// Changes that were sent to hosts, and how many writes the API took.
     pub changes: Vec<String>,
     next_uid: u64,
