@@ -8,6 +8,7 @@ mod collector;
 mod command_line;
 mod fence;
 mod flaws;
+mod guards;
 mod history;
 mod hops;
 mod init;

@@ -145,7 +145,7 @@ pub struct RunArgs {
     /// What makes the plan.
     #[command(flatten)]
     pub making: Making,
-    /// Pass over a guard that refuses, as GUARD=REASON; it is written down
+    /// Pass over one check of the guards that refuses, as CHECK=REASON (`doctor` names them); it is written down
     #[arg(long, value_name = "GUARD=REASON", value_parser = pair)]
     pub waive: Vec<(String, String)>,
     /// Apply exactly this saved plan (`plan --out`), or refuse when the plan differs

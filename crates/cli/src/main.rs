@@ -28,6 +28,7 @@ mod stopping;
 mod superseding;
 mod telemetry;
 mod trace;
+mod waiving;
 mod what_runs;
 mod world;
 

@@ -233,6 +233,7 @@ impl Looker<'_> {
             attempt: 1,
             claim: None,
             round: self.plan.round_of(step).map(|round| round.number),
+            waived: Vec::new(),
             opened_at: clock.now(),
             deadline: clock.deadline(LOOK_LIMIT),
             clock,

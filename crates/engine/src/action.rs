@@ -189,6 +189,8 @@ pub struct Context {
     pub claim: Option<Claim>,
     /// The round that the step stands in, from 1, when there are several.
     pub round: Option<usize>,
+    /// Names of guards' checks and of steps that a person passes over (`--waive`).
+    pub waived: Vec<String>,
     /// When the run was opened: anything older was there before.
     pub opened_at: jiff::Timestamp,
     /// Time.

@@ -12,6 +12,11 @@ pub struct Release {
 }
 
 impl Release {
+    /// The minor release: 33 of `v1.33.4+rke2r1`.
+    pub fn minor(&self) -> u64 {
+        self.version.minor
+    }
+
     /// How many minor releases lie between this one and a later one; `None` when the other is earlier or of another
     /// major release.
     pub fn minors_to(&self, later: &Release) -> Option<u64> {

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::paths::HostPaths;
 
 mod db_info;
+mod inspection;
+
+pub use inspection::{Certificate, Disk, DiskUse, Inspection, WATCHED_UNITS};
 
 /// Everything about a node that is cheap to know.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -103,6 +103,8 @@ pub enum Look {
     },
     /// What a recovery point says of a host beside its survey → [`crate::answer::Identity`].
     Identity,
+    /// What guards judge by and a survey is too short for → [`crate::answer::Inspection`].
+    Inspection,
     /// Whether a release is staged completely, its checksums verified → [`crate::answer::Staged`].
     Release {
         /// `v1.33.4+rke2r1`

@@ -16,7 +16,9 @@ use rke2flow_engine::id::HostName;
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
-use crate::answer::{ClaimAnswer, FileInfo, Files, Identity, Part, Points, ReceiptAnswer, Staged, Survey, Tail};
+use crate::answer::{
+    ClaimAnswer, FileInfo, Files, Identity, Inspection, Part, Points, ReceiptAnswer, Staged, Survey, Tail,
+};
 use crate::command::{ClaimCommand, ENVELOPE_VERSION, Envelope, HostCommand, Look};
 use crate::paths::HostPaths;
 use crate::point::RecoveryPoint;
@@ -119,6 +121,11 @@ impl Hosts {
     /// What a recovery point says of a host beside its survey.
     pub async fn identity(&self, host: &HostName) -> Result<Identity, Failure> {
         Ok(self.look(host, Look::Identity).await?)
+    }
+
+    /// What guards judge by and a survey is too short for.
+    pub async fn inspection(&self, host: &HostName) -> Result<Inspection, Failure> {
+        Ok(self.look(host, Look::Inspection).await?)
     }
 
     /// What RKE2 itself lists as snapshots there, as JSON; `None` when it cannot tell.

@@ -16,6 +16,7 @@ pub mod twin;
 pub mod velero;
 pub mod world;
 
+pub use host::estate::Estate;
 pub use judge::{Violation, ViolationKind};
 pub use kube::request::{KubeBody, KubeHttp, KubeReply};
 pub use s3::store::S3Store;

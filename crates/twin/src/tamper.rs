@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::host::File;
+use crate::host::estate::Estate;
 use crate::kube::change::merge_into;
 use crate::kube::store::Key;
 use crate::world::World;
@@ -36,6 +37,15 @@ pub enum Tamper {
         /// `v1.33.4+rke2r1`
         version: String,
     },
+    /// The machine is another one, or its people have put something on it.
+    Estate {
+        /// Where.
+        host: HostName,
+        /// What it is now.
+        estate: Estate,
+    },
+    /// etcd raises an alarm: `NOSPACE`, `CORRUPT`.
+    Alarm(String),
     /// The hold file appears.
     Hold(HostName),
     /// The hold's drop-in appears.
@@ -135,6 +145,12 @@ impl World {
             Tamper::PowerOn(host) => self.on_host(host, World::boot),
             Tamper::Install { host, version } => {
                 self.on_host(host, |world, host| world.host_mut(host).installed = version)
+            }
+            Tamper::Estate { host, estate } => self.on_host(host, |world, host| world.host_mut(host).estate = estate),
+            Tamper::Alarm(alarm) => {
+                let plane = self.reached().ok_or(NO_API)?;
+                self.planes[plane].alarm = alarm;
+                Ok(())
             }
             Tamper::Hold(host) => self.on_host(host, |world, host| world.host_mut(host).disk.hold = true),
             Tamper::HoldDropIn(host) => self.on_host(host, |world, host| world.host_mut(host).disk.hold_drop_in = true),

@@ -19,7 +19,7 @@ use crate::exit::{Outcome, Problem};
 use crate::making::{self, Made};
 use crate::runs::Runs;
 use crate::saved::{self, SavedPlan, Seen};
-use crate::{fingerprint, past, place, probing, telemetry, world};
+use crate::{fingerprint, past, place, probing, telemetry, waiving, world};
 
 /// Plans, connects to every host, and drives a new run.
 pub fn run(global: &Global, args: &RunArgs) -> Outcome {
@@ -31,6 +31,7 @@ pub async fn begin(global: &Global, args: &RunArgs) -> Outcome {
     let saved = args.plan.as_deref().map(SavedPlan::read).transpose()?;
     let making = saved.as_ref().map(|saved| saved.completed(&args.making));
     let made = making::make(global, making.as_ref().unwrap_or(&args.making))?;
+    waiving::check(&args.waive, &made.planned.plan)?;
     if let Some(saved) = &saved {
         saved.must_be_of(&made)?;
     }

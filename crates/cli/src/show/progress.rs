@@ -135,7 +135,13 @@ impl Progress {
                 }
                 self.when(Detail::More, |this| vec![this.of(at, instance, "changes")])
             }
-            Event::Settled { instance, .. } => vec![self.settled(at, instance)],
+            Event::Settled { instance, facts, .. } => {
+                let mut lines = vec![self.settled(at, instance)];
+                let warnings = facts.get("warnings").and_then(|list| list.as_array()).into_iter().flatten();
+                lines
+                    .extend(warnings.filter_map(|text| Some(self.of(at, instance, &self.colour.warn(text.as_str()?)))));
+                lines
+            }
             Event::AttemptFailed { instance, attempt, failure, .. } => self.failed(at, instance, *attempt, failure),
             Event::RetryScheduled { instance, attempt, at: due, by } => {
                 let wait = Duration::try_from(due.duration_since(at)).unwrap_or_default() * self.speed;

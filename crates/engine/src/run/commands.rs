@@ -74,6 +74,7 @@ impl Drive {
             unit: UnitName::new(&self.run, &instance, attempt),
             claim: Some(self.claim.clone()),
             round: self.plan.round_of(state.graph().lanes()[lane].step).map(|round| round.number),
+            waived: state.run.waived.iter().map(|waiver| waiver.guard.clone()).collect(),
             opened_at: self.opened_at,
             clock: self.clock.clone(),
             deadline: self.clock.deadline(limit),

@@ -82,12 +82,12 @@ impl Api {
         let whole = matches!(path.trim_matches('/'), "apis");
         let asks = |group: &str| whole || path.contains(group);
         if !asks("velero.io") && !asks("upgrade.cattle.io") {
-            return Ok(Installed { velero: false, plans: false });
+            return Ok(Installed { velero: false, plans: false, longhorn: false });
         }
         let definitions = Key::new("apiextensions.k8s.io", "customresourcedefinitions", "", "");
         let read = self.objects.etcd.list(&prefix(&definitions), 0).await.map_err(|error| failed(&error))?;
         let has = |group: &str| read.entries.iter().any(|entry| entry.key.ends_with(&format!(".{group}")));
-        Ok(Installed { velero: has("velero.io"), plans: has("upgrade.cattle.io") })
+        Ok(Installed { velero: has("velero.io"), plans: has("upgrade.cattle.io"), longhorn: has("longhorn.io") })
     }
 
     async fn object_request(&self, route: &Route, query: &Query, request: &KubeHttp) -> Result<KubeReply, KubeReply> {

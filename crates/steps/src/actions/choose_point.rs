@@ -15,7 +15,7 @@ use rke2flow_engine::value::{FactSpec, Param, ValueType};
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 
-use self::candidates::Candidates;
+pub(crate) use self::candidates::Candidates;
 use self::loss::Moment;
 use self::source::{From, Source};
 use crate::actions::save_snapshot::base_name;

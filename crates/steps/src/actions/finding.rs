@@ -1,4 +1,4 @@
-//! A finding: one check with its outcome and what was observed, as `Guard` and `Health` tell it.
+//! A finding: one check with its outcome and what was observed, as `Health` tells it.
 
 use std::fmt;
 
@@ -16,7 +16,6 @@ pub(crate) struct Finding {
 enum Outcome {
     Pass,
     Fail,
-    Waived,
 }
 
 impl Finding {
@@ -33,12 +32,6 @@ impl Finding {
     /// The check holds when nothing is missing.
     pub fn unless_missing(check: impl Into<String>, well: impl Into<String>, missing: Vec<String>) -> Self {
         if missing.is_empty() { Self::pass(check, well) } else { Self::fail(check, missing.join("; ")) }
-    }
-
-    /// The same finding, passed over if it is a failure.
-    pub fn waived(self) -> Self {
-        let outcome = if self.failed() { Outcome::Waived } else { self.outcome };
-        Self { outcome, ..self }
     }
 
     /// Whether it stands in the way.
@@ -67,7 +60,6 @@ impl fmt::Display for Finding {
         let outcome = match self.outcome {
             Outcome::Pass => "PASS",
             Outcome::Fail => "FAIL",
-            Outcome::Waived => "WAIVED",
         };
         write!(f, "{outcome} {}: {}", self.check, self.observed)
     }

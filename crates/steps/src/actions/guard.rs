@@ -1,27 +1,42 @@
 //! Guard: every precondition of the run holds; all that do not are told at once.
 
+mod backups;
+mod certificates;
+mod check;
+mod controllers;
 mod datastore;
+mod disks;
+mod etcd;
 mod evidence;
-
-use std::fmt;
+mod hosts;
+mod judgement;
+mod objects;
+#[cfg(test)]
+mod tests;
+mod token;
+mod versions;
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use rke2flow_engine::action::{ActionInfo, Context, Failure, FailureClass, Place, Probe};
-use rke2flow_engine::value::Facts;
-use rke2flow_engine::value::{FactSpec, Param, ValueType};
+use rke2flow_engine::clock::Clock;
+use rke2flow_engine::value::{FactSpec, Facts, Param, ValueType};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
+use self::check::Seen;
+pub use self::check::{Check, Level};
 use self::evidence::Evidence;
-use crate::actions::hop::Hop;
-use crate::actions::{Finding, Goal, World, info, known};
+pub use self::judgement::{Judgement, Outcome};
+use crate::actions::{Goal, World, info, known};
+use crate::ports::Access;
 
 /// Goal: every precondition of the run holds; all that do not are told at once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Guard {
     /// Which checks; all of them when left out.
-    #[serde(default = "Check::all")]
+    #[serde(default = "all")]
     pub checks: Vec<Check>,
     /// The version that the cluster is about to run; empty: no upgrade is meant.
     #[serde(default)]
@@ -29,7 +44,13 @@ pub struct Guard {
     /// Releases of later rounds of the same run: a host that runs one of them has this one behind it.
     #[serde(default)]
     pub later: Param<Vec<String>>,
-    /// Names of checks whose refusal is passed over.
+    /// Whether the runbook drains nodes: only then a PodDisruptionBudget can stop it.
+    #[serde(default)]
+    pub drains: Param<bool>,
+    /// RKE2's own hash of the token that the recovery point was taken under; empty: no point is given.
+    #[serde(default)]
+    pub token_hash: Param<String>,
+    /// Names of checks whose refusal is passed over, beside those of `--waive`.
     #[serde(default)]
     pub waived: Param<Vec<String>>,
     /// Hosts that are lost: nothing is expected of them.
@@ -37,175 +58,132 @@ pub struct Guard {
     pub lost: Param<Vec<String>>,
 }
 
+/// What checks are asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Question {
+    /// The version that the cluster is about to run; empty: no upgrade is meant.
+    pub version: String,
+    /// Releases that the same run goes to afterwards: what runs one of them has this one behind it.
+    pub later: Vec<String>,
+    /// Whether nodes are drained; `None`: nobody knows yet.
+    pub drains: Option<bool>,
+    /// RKE2's own hash of the token that a recovery point was taken under; empty: none is meant.
+    pub token_hash: String,
+    /// Hosts that are lost: nothing is expected of them.
+    pub lost: Vec<String>,
+}
+
 #[async_trait]
 impl Goal for Guard {
     const INFO: ActionInfo = ActionInfo {
-        facts: &[FactSpec { name: "checks", kind: ValueType::List }],
+        facts: &[
+            FactSpec { name: "checks", kind: ValueType::List },
+            FactSpec { name: "warnings", kind: ValueType::List },
+        ],
         changes: false,
         ..info("Guard", "every precondition of the run holds; all that do not are told at once", Place::Operator, 10)
     };
 
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
-        let waived = self.waived()?;
-        let evidence = Evidence::gather(world, known(&self.lost)?).await;
-        let hop = Hop::of(&self.version, &self.later)?;
-        let mut findings = Vec::new();
-        for check in &self.checks {
-            let finding = evidence.judge(world, *check, &hop);
-            findings.push(if waived.contains(check) { finding.waived() } else { finding });
+        let waived = self.waived(context)?;
+        let question = Question {
+            version: known(&self.version)?.clone(),
+            later: known(&self.later)?.clone(),
+            drains: Some(*known(&self.drains)?),
+            token_hash: known(&self.token_hash)?.clone(),
+            lost: known(&self.lost)?.clone(),
+        };
+        let mut judgements = judge(world, &self.checks, &question, &context.clock).await;
+        for judgement in judgements.iter_mut().filter(|judgement| waived.contains(&judgement.check)) {
+            *judgement = judgement.clone().waived();
         }
-        let failed = findings.iter().filter(|finding| finding.failed()).count();
-        if failed > 0 {
-            let what = format!("{failed} of {} checks refuse the run; nothing was changed", findings.len());
-            let next = format!("mend what fails, or pass over step {} with --waive {0}=REASON", context.step);
-            return Err(Failure::of(FailureClass::Refused, what).observed(Finding::text(&findings)).next(next));
+        if judgements.iter().any(|judgement| judgement.outcome == Outcome::Fail) {
+            return Err(refusal(&judgements));
         }
-        Ok(Probe::Satisfied(Facts::from([("checks".to_owned(), Finding::fact(&findings))])))
+        let of = |outcomes: &[Outcome]| {
+            let told = judgements.iter().filter(|judgement| outcomes.contains(&judgement.outcome));
+            told.map(ToString::to_string).collect::<Vec<_>>().into()
+        };
+        let all = [Outcome::Pass, Outcome::Warn, Outcome::Waived];
+        Ok(Probe::Satisfied(Facts::from([
+            ("checks".to_owned(), of(&all)),
+            ("warnings".to_owned(), of(&[Outcome::Warn, Outcome::Waived])),
+        ])))
     }
+}
+
+/// Looks at a cluster with every check. Changes nothing, and needs no claim.
+pub async fn examine(access: &Access, question: &Question) -> Vec<Judgement> {
+    judge(&World::new(access.clone()), Check::ALL, question, &Clock::real()).await
+}
+
+/// All checks look at once; none waits for another.
+async fn judge(world: &World, checks: &[Check], question: &Question, clock: &Clock) -> Vec<Judgement> {
+    let evidence = Evidence::new(world, question, clock);
+    let one = |check: Check| {
+        let evidence = &evidence;
+        async move {
+            let row = check.row();
+            let seen = (row.judge)(evidence).await.unwrap_or_else(|failure| cannot_tell(row.level, &failure));
+            Judgement::of(check, seen)
+        }
+    };
+    join_all(checks.iter().copied().map(one)).await
+}
+
+/// What cannot be looked at is not well.
+fn cannot_tell(level: Level, failure: &Failure) -> Seen {
+    let mut seen = Seen::default();
+    let observed = if failure.observed.is_empty() { String::new() } else { format!(": {}", failure.observed) };
+    let what = format!("nobody can tell: {}{observed}", failure.what);
+    let fix = if failure.next.is_empty() { "rke2flow doctor".to_owned() } else { failure.next.clone() };
+    match level {
+        Level::Refuse => seen.refuse(what, fix),
+        Level::Warn => seen.warn(what, fix),
+    }
+    seen
+}
+
+fn refusal(judgements: &[Judgement]) -> Failure {
+    let failed: Vec<Check> =
+        judgements.iter().filter(|one| one.outcome == Outcome::Fail).map(|one| one.check).collect();
+    let what = format!("{} of {} checks refuse the run; nothing was changed", failed.len(), judgements.len());
+    let mut next = vec!["mend what fails; `rke2flow doctor` shows it again".to_owned()];
+    for check in failed {
+        next.push(match check.unwaivable() {
+            None => format!("--waive {check}=REASON   (passes over it; the reason is written down)"),
+            Some(why) => format!("{check} cannot be waived: {why}"),
+        });
+    }
+    Failure::of(FailureClass::Refused, what).observed(Judgement::text(judgements)).next(next.join("\n"))
 }
 
 impl Guard {
-    /// A misspelt name would waive nothing, or be thought to: it is refused.
-    fn waived(&self) -> Result<BTreeSet<Check>, Failure> {
-        let read = |name: &String| {
-            serde_json::from_value(name.as_str().into()).map_err(|_| {
-                let known: Vec<String> = Check::all().iter().map(ToString::to_string).collect();
-                Failure::permanent(format!("there is no check `{name}` to waive; there are {}", known.join(", ")))
-            })
-        };
-        known(&self.waived)?.iter().map(read).collect()
-    }
-}
-
-/// A precondition. Its name in a runbook, in `--waive` and in what people read is the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Check {
-    /// Every host of the cluster file answers.
-    HostsReachable,
-    /// Every server is a voting and healthy member of etcd, and there is no other member.
-    EtcdQuorum,
-    /// No downgrade, one minor release at a time, nodes not further apart than Kubernetes supports.
-    VersionSkew,
-    /// Each server has room for twice its etcd.
-    DiskFree,
-    /// Every server has the same token.
-    ServerToken,
-    /// Every server keeps its cluster in embedded etcd.
-    EmbeddedEtcd,
-    /// No unit says `--server` itself and leads elsewhere than to the server that is restored.
-    ServerFlag,
-    /// The seed's `etcd_backup_requires_s3_config`.
-    EtcdBackupRequiresS3Config,
-    /// The seed's `velero_requires_s3_config`.
-    VeleroRequiresS3Config,
-    /// The seed's `velero_requires_csi`.
-    VeleroRequiresCsi,
-}
-
-impl Check {
-    /// Every check, in the order in which they are told.
-    pub fn all() -> Vec<Check> {
-        vec![
-            Check::HostsReachable,
-            Check::EtcdQuorum,
-            Check::VersionSkew,
-            Check::DiskFree,
-            Check::ServerToken,
-            Check::EmbeddedEtcd,
-            Check::ServerFlag,
-            Check::EtcdBackupRequiresS3Config,
-            Check::VeleroRequiresS3Config,
-            Check::VeleroRequiresCsi,
-        ]
-    }
-}
-
-impl fmt::Display for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Check::HostsReachable => "hosts_reachable",
-            Check::EtcdQuorum => "etcd_quorum",
-            Check::VersionSkew => "version_skew",
-            Check::DiskFree => "disk_free",
-            Check::ServerToken => "server_token",
-            Check::EmbeddedEtcd => "embedded_etcd",
-            Check::ServerFlag => "server_flag",
-            Check::EtcdBackupRequiresS3Config => "etcd_backup_requires_s3_config",
-            Check::VeleroRequiresS3Config => "velero_requires_s3_config",
-            Check::VeleroRequiresCsi => "velero_requires_csi",
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::actions::testing::{NEW, Scene};
-
-    fn guard(version: &str, waived: &[&str]) -> Guard {
-        let waived = waived.iter().map(|name| (*name).to_owned()).collect();
-        Guard {
-            checks: Check::all(),
-            version: Param::Known(version.to_owned()),
-            later: Param::default(),
-            waived: Param::Known(waived),
-            lost: Param::default(),
+    /// What the runbook and the person pass over. A misspelt name would waive nothing, or be thought to: it is refused.
+    fn waived(&self, context: &Context) -> Result<BTreeSet<Check>, Failure> {
+        let mut waived = BTreeSet::new();
+        for name in known(&self.waived)? {
+            waived.insert(waivable(name).map_err(Failure::permanent)?);
         }
+        // Of `--waive` only what are checks: it may name steps too, and whoever typed it was told.
+        waived.extend(context.waived.iter().filter_map(|name| waivable(name).ok()));
+        Ok(waived)
     }
+}
 
-    fn ill() -> Scene {
-        let scene = Scene::with("velero: (csi: false),");
-        scene.change(|state| state.hosts.get_mut("agent-1").unwrap().silent = true);
-        scene.survey("server-1", |survey| (survey.members[1].learner, survey.token_sha256) = (true, "b".to_owned()));
-        scene.survey("server-2", |survey| survey.disk_free = 150 << 20);
-        scene
+/// The check of this name; why it cannot be waived when there is none, or when nobody may pass over it.
+pub fn waivable(name: &str) -> Result<Check, String> {
+    let Some(check) = Check::named(name) else {
+        let known: Vec<&str> =
+            Check::ALL.iter().filter(|check| check.unwaivable().is_none()).map(|check| check.name()).collect();
+        return Err(format!("there is no check `{name}` to waive; there are {}", known.join(", ")));
+    };
+    match check.unwaivable() {
+        None => Ok(check),
+        Some(why) => Err(format!("the check {check} cannot be waived: {why}")),
     }
+}
 
-    #[tokio::test(start_paused = true)]
-    async fn everything_that_passes_is_told() {
-        let facts = Scene::new().on("operator", guard(NEW, &[])).satisfied().await;
-        let checks: Vec<&str> = facts["checks"].as_array().unwrap().iter().filter_map(|check| check.as_str()).collect();
-        insta::assert_snapshot!(checks.join("\n"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn everything_that_refuses_is_told_at_once() {
-        let failure = ill().on("operator", guard("v1.35.0+rke2r1", &[])).failure().await;
-        assert_eq!(failure.class, FailureClass::Refused);
-        insta::assert_snapshot!(format!("{}\n\n{}\n\n{}", failure.what, failure.observed, failure.next));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_waived_check_is_passed_over_and_still_told() {
-        let all: Vec<String> = Check::all().iter().map(ToString::to_string).collect();
-        let all: Vec<&str> = all.iter().map(String::as_str).collect();
-        let facts = ill().on("operator", guard(NEW, &all)).satisfied().await;
-        assert!(facts["checks"].to_string().contains("WAIVED disk_free"));
-        assert!(ill().on("operator", guard(NEW, &["disk_fre"])).failure().await.what.contains("disk_free"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_downgrade_is_refused_and_the_same_version_is_not() {
-        let refused = Scene::new().on("operator", guard("v1.33.3+rke2r1", &[])).failure().await;
-        assert!(refused.observed.contains("would be a downgrade"), "{refused}");
-        Scene::new().on("operator", guard("v1.33.4+rke2r1", &[])).satisfied().await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_host_that_is_a_hop_further_is_no_downgrade() {
-        let scene = Scene::new();
-        scene.edit("/api/v1/nodes/server-0", |node| node["status"]["nodeInfo"]["kubeletVersion"] = NEW.into());
-        let goal = |later: &str| Guard { later: Param::Known(vec![later.to_owned()]), ..guard("v1.33.5+rke2r1", &[]) };
-        scene.on("operator", goal(NEW)).satisfied().await;
-        let refused = scene.on("operator", goal("v1.34.9+rke2r1")).failure().await;
-        assert!(refused.observed.contains("v1.33.5+rke2r1 would be a downgrade"), "{refused}");
-    }
-
-    #[test]
-    fn names_of_checks_are_the_ones_that_are_written() {
-        for check in Check::all() {
-            assert_eq!(serde_json::to_value(check).unwrap(), check.to_string());
-        }
-    }
+fn all() -> Vec<Check> {
+    Check::ALL.to_vec()
 }

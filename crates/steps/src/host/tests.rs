@@ -114,6 +114,7 @@ fn context(said: &Arc<Mutex<Vec<String>>>) -> Context {
         cluster: "c".to_owned(),
         unit: UnitName::new(&run, &instance, 1),
         claim: Some(claim(8, "alice@laptop", run.as_str())),
+        waived: Vec::new(),
         opened_at: jiff::Timestamp::UNIX_EPOCH,
         deadline: clock.deadline(Duration::from_secs(60)),
         progress: Progress::new(move |hint| sink.lock().unwrap().push(hint.to_owned())),

@@ -6,6 +6,7 @@ mod batch;
 mod budget;
 mod charts;
 mod fenced;
+mod guarded;
 mod storage;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,10 @@ pub use charts::{HelmChart, HelmChartSpec, HelmChartStatus};
 pub use fenced::{
     PodRef, Schedule, ScheduleSpec, UpgradePlan, UpgradePlanSpec, UpgradePlanStatus, VeleroEnd, VeleroJob,
     VeleroJobSpec, VeleroJobStatus,
+};
+pub use guarded::{
+    DisruptionBudget, DisruptionBudgetStatus, Endpoint, EndpointConditions, EndpointSlice, LonghornVolume,
+    LonghornVolumeStatus, ServiceRef, Webhook, WebhookClient, WebhookConfiguration,
 };
 pub use storage::{Attachment, AttachmentSource, AttachmentSpec, ClaimRef, Csi, Volume, VolumeSpec};
 

@@ -1,5 +1,6 @@
 //! Scripts that look and change nothing.
 
+use crate::answer::WATCHED_UNITS;
 use crate::command::{Envelope, Look};
 use crate::distribution::API_PORT;
 use crate::paths::HostPaths;
@@ -17,6 +18,8 @@ const LIST_SECONDS: u32 = 40;
 const LIST_BYTES: u32 = 160 * 1024;
 /// Bytes of one part of a recovery point.
 const PART_BYTES: u32 = 128 * 1024;
+/// Certificates in one answer.
+const CERTIFICATES_MAX: u32 = 64;
 /// Lines of a log in one answer.
 const LOG_LINES_MAX: u32 = 200;
 /// Seconds for a person's own probe.
@@ -53,6 +56,13 @@ pub(super) fn script(envelope: &Envelope, look: &Look) -> String {
         }
         Look::Identity => {
             sheet.add(include_str!("sh/look_identity.sh"));
+        }
+        Look::Inspection => {
+            sheet
+                .set("watched_units", &WATCHED_UNITS.join(" "))
+                .set("certificates_max", &CERTIFICATES_MAX.to_string())
+                .add(include_str!("sh/list.sh"))
+                .add(include_str!("sh/look_inspection.sh"));
         }
         Look::Release { version } => {
             super::release_files(&mut sheet, &envelope.paths);

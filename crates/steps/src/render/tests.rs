@@ -83,6 +83,7 @@ fn every_command() -> Vec<HostCommand> {
         Look::Points,
         Look::Point { file: text(), offset: 1 },
         Look::Identity,
+        Look::Inspection,
         Look::Release { version: text() },
         Look::Log { unit: text(), lines: 10 },
         Look::Kubeconfig,

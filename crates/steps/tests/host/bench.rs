@@ -144,6 +144,7 @@ impl Bench {
             .env("PATH", format!("{}:{}", self.world("tools"), std::env::var("PATH").unwrap()))
             .env("WORLD", self.root.path())
             .env("DATA", &self.paths.data)
+            .env("BIN", &self.paths.bin)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

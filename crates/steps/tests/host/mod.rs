@@ -1,6 +1,7 @@
 mod bench;
 mod changes;
 mod durability;
+mod inspections;
 mod k3s;
 mod looks;
 mod oracle;

@@ -62,7 +62,8 @@ show)
 	echo 'InactiveExitTimestamp=Sun 2026-11-22 03:11:00 UTC'
 	echo NRestarts=2
 	echo UnitFileState=enabled
-	if [ -e "$WORLD/exec_start" ]; then echo "ExecStart={ path=x ; argv[]=$(cat "$WORLD/exec_start") ; ignore_errors=no ; pid=0 }"; fi
+	if [ -e "$WORLD/exec_start" ]; then echo "ExecStart={ path=x ; argv[]=$(cat "$WORLD/exec_start") ; ignore_errors=no ; pid=0 }"
+	else echo "ExecStart={ path=$BIN/rke2 ; argv[]=$BIN/rke2 server ; ignore_errors=no ; start_time=[n/a] ; stop_time=[n/a] ; pid=0 ; code=(null) ; status=0/0 }"; fi
 	echo "EnvironmentFiles=$WORLD/some proxies (ignore_errors=yes)" ;;
 list-units)
 	for file in "$WORLD"/units/rke2flow-*-a?; do

@@ -13,13 +13,11 @@ use crate::host::person::Allowed;
 use crate::host::shell::json;
 use crate::host::{File, Release};
 use crate::kube::store::has_trailer;
-use crate::world::World;
+use crate::world::{World, version};
 
 /// Bytes of points in one answer, and of one part of a point.
 const POINTS_BYTES: usize = 110 * 1024;
 const PART_BYTES: usize = 128 * 1024;
-/// Bytes free on a data directory's file system.
-const DISK_FREE_BYTES: u64 = 40 << 30;
 
 impl World {
     /// Answers a question.
@@ -36,6 +34,7 @@ impl World {
             Look::Points => json(&self.points(name)),
             Look::Point { file, offset } => json(&self.point(name, file, *offset as usize)),
             Look::Identity => json(&self.identity(name)),
+            Look::Inspection => json(&self.inspection(name)),
             Look::Release { version } => json(&self.staged(name, version)),
             Look::Log { unit, lines } => json(&self.tail_of_log(name, unit, *lines as usize)),
             Look::Kubeconfig => json(&self.kubeconfig(name)),
@@ -58,14 +57,14 @@ impl World {
             self.http(name, 2381, "/health").map_or("", |(status, _)| if status == 200 { "true" } else { "false" });
         Survey {
             boot: host.boot_id(),
-            epoch: self.epoch(self.now),
-            arch: "amd64".to_owned(),
+            epoch: self.clock_of(name, self.now),
+            arch: host.estate.arch.clone(),
             installed: host.installed.clone(),
             unit: if host.installed.is_empty() { String::new() } else { service.state.as_str().to_owned() },
-            unit_active_since: if active { self.epoch(service.active_since) } else { 0 },
+            unit_active_since: if active { self.clock_of(name, service.active_since) } else { 0 },
             unit_begun_since: match service.state {
                 crate::host::service::UnitState::Inactive => 0,
-                _ => self.epoch(service.begun_since),
+                _ => self.clock_of(name, service.begun_since),
             },
             unit_restarts: service.restarts,
             unit_enabled: service.enabled,
@@ -83,7 +82,7 @@ impl World {
             aside: disk.aside.keys().map(|path| self.relative(path)).collect(),
             server_override: self.told_override(name),
             configured_server: disk.configured_server.clone(),
-            unit_server: String::new(),
+            unit_server: host.estate.unit_server.clone(),
             node_ip: host.address.clone(),
             etcd_s3: self.spec.etcd_s3 && host.role == Role::Server,
             etcd_health: health.to_owned(),
@@ -93,7 +92,7 @@ impl World {
             members: if self.listening(name, self.paths.supervisor_port) { self.members(plane) } else { Vec::new() },
             token_sha256: if disk.token.is_empty() { String::new() } else { hex(disk.token.as_bytes()) },
             ca_sha256: if disk.tls.is_some() { hex(b"ca of the twin") } else { String::new() },
-            disk_free: DISK_FREE_BYTES,
+            disk_free: host.estate.disk_free,
             etcd_bytes: host.data_plane().map_or(0, |plane| 4096 * self.planes[plane].store.len() as u64),
             claim: host.claim.clone(),
             lost: disk.lost.clone(),
@@ -121,8 +120,15 @@ impl World {
     }
 
     fn datastore(&self, name: &HostName) -> String {
-        let has = self.distribution().other_datastores && self.host(name).disk.etcd.is_some();
-        if has { "etcd".to_owned() } else { String::new() }
+        let host = self.host(name);
+        let has = self.distribution().other_datastores && host.disk.etcd.is_some();
+        if has && !host.estate.datastore.is_empty() {
+            host.estate.datastore.clone()
+        } else if has {
+            "etcd".to_owned()
+        } else {
+            String::new()
+        }
     }
 
     fn members(&self, plane: Option<usize>) -> Vec<Member> {
@@ -198,7 +204,7 @@ impl World {
             token_hash: token_hash(&host.disk.token).unwrap_or_default(),
             config_sha256: hex(host.disk.configured_server.as_bytes()),
             etcd_leads: plane.is_some_and(|plane| plane.leader.as_ref() == Some(name)),
-            etcd_version: plane.map(|plane| format!("{}.{}.0", plane.etcd.0, plane.etcd.1)).unwrap_or_default(),
+            etcd_version: plane.map(|plane| version::etcd_release(plane.etcd).to_owned()).unwrap_or_default(),
         }
     }
 

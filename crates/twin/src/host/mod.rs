@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod claim;
+pub mod estate;
 pub mod look;
 pub mod order;
 pub mod person;
@@ -21,6 +22,7 @@ use rke2flow_engine::id::HostName;
 use rke2flow_steps::answer::{ClaimState, LostMark, ResetState};
 use rke2flow_steps::command::NodePart;
 
+use estate::Estate;
 use order::OrderRun;
 use service::Service;
 
@@ -58,6 +60,8 @@ pub struct Host {
     pub supervises: bool,
     /// Whether a cluster-reset runs its temporary etcd now.
     pub resetting: bool,
+    /// What the machine is, and what else its people have put on it.
+    pub estate: Estate,
     /// What the node has on disk.
     pub disk: Disk,
     /// The claim that it remembers.

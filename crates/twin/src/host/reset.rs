@@ -208,6 +208,7 @@ impl World {
             api_since: None,
             had_quorum: false,
             leader: None,
+            alarm: String::new(),
         });
         let host = self.host_mut(name);
         host.disk.etcd = Some(MemberData { plane: Some(plane) });

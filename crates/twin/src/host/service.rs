@@ -86,6 +86,7 @@ impl World {
                 .log(&unit, "Condition check resulted in the unit being skipped: ConditionPathExists=!hold");
             return;
         }
+        self.renew_certificates(name);
         let (one_process, now) = (self.one_process(), self.now);
         let host = self.host_mut(name);
         host.service.generation += 1;
@@ -246,6 +247,7 @@ impl World {
             api_since: None,
             had_quorum: false,
             leader: None,
+            alarm: String::new(),
         });
         self.host_mut(name).disk.etcd = Some(MemberData { plane: Some(plane) });
         self.run_member(name, plane);
@@ -327,6 +329,10 @@ impl World {
             return Some((take::START_POLL, StartStep::Ready));
         }
         self.becomes_active(name);
+        // RKE2 disarms it when it starts, after a defragmentation; nobody disarms CORRUPT.
+        if self.planes[plane].alarm == "NOSPACE" {
+            self.planes[plane].alarm.clear();
+        }
         let now = self.now;
         let first = self.planes[plane].started.is_none();
         self.planes[plane].started.get_or_insert(now);

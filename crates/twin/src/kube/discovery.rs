@@ -45,6 +45,7 @@ pub const RESOURCES: &[Resource] = &[
     namespaced("batch", "v1", "cronjobs", "CronJob"),
     namespaced("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget"),
     namespaced("coordination.k8s.io", "v1", "leases", "Lease"),
+    namespaced("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
     wide("storage.k8s.io", "v1", "storageclasses", "StorageClass"),
     wide("storage.k8s.io", "v1", "volumeattachments", "VolumeAttachment"),
     wide("storage.k8s.io", "v1", "csidrivers", "CSIDriver"),
@@ -56,6 +57,7 @@ pub const RESOURCES: &[Resource] = &[
     namespaced("helm.cattle.io", "v1", "helmcharts", "HelmChart"),
     namespaced("helm.cattle.io", "v1", "helmchartconfigs", "HelmChartConfig"),
     namespaced("upgrade.cattle.io", "v1", "plans", "Plan"),
+    namespaced("longhorn.io", "v1beta2", "volumes", "Volume"),
     namespaced("velero.io", "v1", "backups", "Backup"),
     namespaced("velero.io", "v1", "restores", "Restore"),
     namespaced("velero.io", "v1", "schedules", "Schedule"),
@@ -74,6 +76,8 @@ pub struct Installed {
     pub velero: bool,
     /// Whether the upgrade controller is.
     pub plans: bool,
+    /// Whether Longhorn is: it has a volume.
+    pub longhorn: bool,
 }
 
 impl Installed {
@@ -81,6 +85,7 @@ impl Installed {
         match group {
             "velero.io" => self.velero,
             "upgrade.cattle.io" => self.plans,
+            "longhorn.io" => self.longhorn,
             _ => true,
         }
     }

@@ -10,6 +10,7 @@ use crate::kube::select::{Query, selected};
 use crate::kube::store::{Changed, Key};
 use crate::world::World;
 use crate::world::log::EntryKind;
+use crate::world::plane::Plane;
 use crate::world::version;
 
 /// A watch returns so many events at most.
@@ -53,7 +54,9 @@ impl World {
     }
 
     fn installed(&self) -> Installed {
-        Installed { velero: self.spec.velero, plans: self.spec.upgrade_plan.is_some() }
+        let has = |plane: &Plane| !plane.store.list("longhorn.io", "volumes", "").is_empty();
+        let longhorn = self.planes.iter().any(has);
+        Installed { velero: self.spec.velero, plans: self.spec.upgrade_plan.is_some(), longhorn }
     }
 
     fn object_request(&mut self, plane: usize, route: &Route, request: &KubeHttp) -> KubeReply {
@@ -62,6 +65,9 @@ impl World {
         let Ok(body) = body else {
             return KubeReply::refused(400, "BadRequest", "the body is not JSON");
         };
+        if request.method != "GET" && !self.planes[plane].alarm.is_empty() {
+            return KubeReply::text(500, "etcdserver: mvcc: database space exceeded");
+        }
         match (request.method.as_str(), route.key.name.is_empty()) {
             ("GET", true) if query.is_set("watch") => self.watch(plane, route, &query),
             ("GET", true) => self.list(plane, route, &query),

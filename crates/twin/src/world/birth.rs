@@ -6,6 +6,7 @@ use std::time::Duration;
 use rke2flow_engine::cluster::Role;
 use rke2flow_engine::id::HostName;
 
+use crate::host::estate::Estate;
 use crate::host::service::{Service, UnitState};
 use crate::host::{Disk, Host, MemberData, Pods};
 use crate::kube::store::Store;
@@ -39,6 +40,7 @@ impl World {
             api_since: Some(self.now),
             had_quorum: true,
             leader: None,
+            alarm: String::new(),
         });
         self.planes[0].store.charts = self.spec.version.clone();
         self.settle_planes(Cause::Start);
@@ -87,6 +89,7 @@ impl World {
             kubelet: true,
             supervises: server,
             resetting: false,
+            estate: Estate::default(),
             disk,
             claim: None,
             orders: Default::default(),

@@ -136,9 +136,11 @@ impl World {
         }
     }
 
-    /// The date now as leases have it.
-    pub(crate) fn micro_stamp(&self) -> String {
-        self.date(self.now).strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+    /// The date of a moment as a host's lease has it: by that host's own clock.
+    pub(crate) fn micro_stamp_of(&self, host: &HostName, at: Duration) -> String {
+        let ahead = SignedDuration::from_secs(self.host(host).estate.clock_ahead_seconds);
+        let date = self.date(at).checked_add(ahead).unwrap_or(Timestamp::MAX);
+        date.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
     }
 
     /// Seconds since the epoch of a moment of cluster time.
@@ -184,6 +186,9 @@ impl World {
         let plane = found.running_plane()?;
         let quorate = self.quorate(plane);
         match (port, path) {
+            (2381, "/health") if quorate && !self.planes[plane].alarm.is_empty() => {
+                Some((503, format!(r#"{{"health":"false","reason":"ALARM {}"}}"#, self.planes[plane].alarm)))
+            }
             (2381, "/health") if quorate => Some((200, r#"{"health":"true","reason":""}"#.to_owned())),
             (2381, "/health") => Some((503, r#"{"health":"false","reason":"RAFT NO LEADER"}"#.to_owned())),
             (_, "/db/info") if port == self.paths.supervisor_port && quorate => Some((200, self.db_info(plane))),

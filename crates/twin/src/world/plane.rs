@@ -29,6 +29,8 @@ pub struct Plane {
     pub had_quorum: bool,
     /// The member that leads; it goes on leading until it stops.
     pub leader: Option<HostName>,
+    /// `NOSPACE` or `CORRUPT`: etcd takes no writes; empty: no alarm.
+    pub alarm: String,
 }
 
 /// A member of etcd.

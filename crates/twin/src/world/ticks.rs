@@ -47,7 +47,7 @@ impl World {
         }
         let at = Duration::from_secs(self.now.as_secs() / 10 * 10)
             .max(renewed.filter(|at| *at <= self.now).unwrap_or_default());
-        let (micro, stamp) = (self.date(at).strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(), self.stamp());
+        let (micro, stamp) = (self.micro_stamp_of(name, at), self.stamp());
         let lease = objects::lease(name.as_str(), &micro, at);
         self.planes[plane].store.put(Key::lease(name.as_str()), lease, &stamp);
         if self.condition(name.as_str(), plane) != "True" {
@@ -92,7 +92,7 @@ impl World {
     pub(crate) fn kubelet_registers(&mut self, name: &HostName) {
         self.host_mut(name).kubelet = true;
         let Some(plane) = self.kubelet_reaches(name) else { return };
-        let (stamp, micro) = (self.stamp(), self.micro_stamp());
+        let (stamp, micro) = (self.stamp(), self.micro_stamp_of(name, self.now));
         let host = self.host(name);
         let key = Key::node(name.as_str());
         let node = objects::node(host, &self.paths.name, self.planes[plane].store.get(&key), &stamp);

@@ -10,6 +10,11 @@ pub fn etcd(version: &str) -> (u64, u64) {
     if minor(version) >= 34 { (3, 6) } else { (3, 5) }
 }
 
+/// The patch release of etcd that this version's image has.
+pub fn etcd_release(etcd: (u64, u64)) -> &'static str {
+    if etcd >= (3, 6) { "3.6.4" } else { "3.5.21" }
+}
+
 /// Whether a reset from a `.zip` fails in this version: v1.35.3 to 1.36 (k3s#14526).
 pub fn zip_restore_broken(version: &str) -> bool {
     let (_, minor, patch) = numbers(version);

@@ -17,7 +17,7 @@ const POINTS_MAX: usize = 50;
 
 /// What was found, and who could not be asked.
 #[derive(Debug, Default)]
-pub(super) struct Candidates {
+pub(crate) struct Candidates {
     /// Points by id. Of two records of one id the one that names more snapshots.
     pub points: BTreeMap<String, RecoveryPoint>,
     /// Who gave no answer, and why.

@@ -1,56 +1,66 @@
 //! What a distribution may be made of that no runbook can serve: another datastore, flags that outdo every file.
 
-use rke2flow_engine::cluster::Host;
+use rke2flow_engine::action::Failure;
 
-use crate::actions::World;
-use crate::answer::Survey;
-use crate::distribution::Traits;
+use super::check::{Level, Row, Seen};
+use super::evidence::Evidence;
 
-/// Servers that keep the cluster in something else than embedded etcd, which has no members, no snapshots and no reset.
-pub(super) fn embedded_etcd<'a>(
-    distribution: &Traits,
-    servers: impl Iterator<Item = (&'a Host, &'a Survey)>,
-) -> (String, Vec<String>) {
+pub(super) const EMBEDDED: Row = Row {
+    level: Level::Refuse,
+    why: "another datastore has no members, no etcd snapshots and no cluster-reset",
+    source: "docs.k3s.io/datastore; K3S pkg/cluster/managed.go",
+    unwaivable: Some("the run could neither take nor restore a snapshot"),
+    judge: |evidence| Box::pin(embedded_etcd(evidence)),
+};
+
+pub(super) const FLAG: Row = Row {
+    level: Level::Refuse,
+    why: "a flag of the unit outdoes every file: the node would look for its old server",
+    source: "docs.k3s.io/installation/configuration; K3S install.sh",
+    unwaivable: None,
+    judge: |evidence| Box::pin(server_flag(evidence)),
+};
+
+async fn embedded_etcd(evidence: &Evidence<'_>) -> Result<Seen, Failure> {
+    let distribution = evidence.world.distribution();
     if !distribution.other_datastores {
-        return (format!("{} has no other datastore", distribution.title), Vec::new());
+        return Ok(Seen::well(format!("{} has no other datastore", distribution.title)));
     }
-    let other = |(host, survey): (&Host, &Survey)| {
+    let mut seen = Seen::well("every server has embedded etcd");
+    for (host, survey) in evidence.servers().await {
         let (kind, way) = match survey.datastore.as_str() {
             "sqlite" => ("SQLite", "start this server with --cluster-init, which takes its data over into etcd"),
             "external" => ("an external datastore", "back it up and restore it by its own means"),
-            _ => return None,
+            _ => continue,
         };
-        Some(format!("{} keeps the cluster in {kind}; only embedded etcd is served: {way}", host.name))
-    };
-    ("every server has embedded etcd".to_owned(), servers.filter_map(other).collect())
+        seen.refuse(format!("{} keeps the cluster in {kind}; only embedded etcd is served", host.name), way);
+    }
+    Ok(seen)
 }
 
-/// Hosts whose unit says `--server` itself, and not the server that is restored: no file of ours counts against that.
-pub(super) fn server_flag<'a>(
-    world: &World,
-    hosts: impl Iterator<Item = (&'a Host, &'a Survey)> + Clone,
-) -> (String, Vec<String>) {
+/// No file of ours counts against what the unit says itself.
+async fn server_flag(evidence: &Evidence<'_>) -> Result<Seen, Failure> {
+    let world = evidence.world;
     if !world.distribution().flags_in_unit {
-        return (format!("units of {} have no flags", world.distribution().title), Vec::new());
+        return Ok(Seen::well(format!("units of {} have no flags", world.distribution().title)));
     }
     let Some(init) = world.cluster().init_server() else {
-        return (String::new(), vec!["there is no server".to_owned()]);
+        return Err(Failure::permanent("there is no server"));
     };
-    let told = hosts.clone().find(|(host, _)| host.name == init.name).map(|(_, survey)| survey.node_ip.clone());
+    let hosts = evidence.surveys().await;
+    let told = hosts.iter().find(|(host, _)| host.name == init.name).map(|(_, survey)| &survey.node_ip);
     let is_init = |address: &str| {
-        [Some(&init.address), init.node_ip.as_ref(), told.as_ref()].into_iter().flatten().any(|known| known == address)
+        [Some(&init.address), init.node_ip.as_ref(), told].into_iter().flatten().any(|known| known == address)
     };
-    let elsewhere = hosts.filter(|(host, survey)| {
+    let mut seen = Seen::well(format!("no unit leads elsewhere than to {}", init.name));
+    for (host, survey) in &hosts {
         let flag = survey.unit_server.as_str();
-        !flag.is_empty() && host.name != init.name && !is_init(address(flag))
-    });
-    let told = elsewhere.map(|(host, survey)| {
-        format!(
-            "the unit of {} says --server {}, which outdoes every file: move it to `server:` in config.yaml, or to {}",
-            host.name, survey.unit_server, init.name
-        )
-    });
-    (format!("no unit leads elsewhere than to {}", init.name), told.collect())
+        if !flag.is_empty() && host.name != init.name && !is_init(address(flag)) {
+            let what = format!("the unit of {} says --server {flag}, which outdoes every file", host.name);
+            seen.refuse(what, format!("move it to `server:` in config.yaml, or to {}", init.name));
+        }
+    }
+    Ok(seen)
 }
 
 /// `https://10.0.0.10:6443`, `https://[fd00::10]:6443` → the address alone.
@@ -74,6 +84,8 @@ mod tests {
             checks: vec![check],
             version: Param::default(),
             later: Param::default(),
+            drains: Param::default(),
+            token_hash: Param::default(),
             waived: Param::default(),
             lost: Param::default(),
         }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::NOW;
 use crate::actions::stamp;
 use crate::answer::{
-    FileInfo, Files, Identity, LostMark, Part, Points, ReceiptAnswer, ResetState, Staged, Survey, Tail,
+    FileInfo, Files, Identity, Inspection, LostMark, Part, Points, ReceiptAnswer, ResetState, Staged, Survey, Tail,
 };
 use crate::command::{Change, Envelope, HostCommand, Look, NodePart, Order};
 use crate::paths::HostPaths;
@@ -33,6 +33,8 @@ pub struct FakeHost {
     pub in_progress: Vec<String>,
     /// What it tells beside its survey.
     pub identity: Identity,
+    /// What it tells guards.
+    pub inspection: Inspection,
     /// The recovery points that it keeps, as JSON.
     pub points: Vec<String>,
     /// Releases that are staged.
@@ -206,6 +208,7 @@ impl FakeHost {
             Look::SnapshotList if self.listed.is_null() => json!(Tail { exit: 1, text: String::new() }),
             Look::SnapshotList => json!(Tail { exit: 0, text: BASE64.encode(self.listed.to_string()) }),
             Look::Identity => json!(self.identity),
+            Look::Inspection => json!(self.inspection),
             Look::Points => {
                 let (fit, rest): (Vec<_>, Vec<_>) =
                     self.points.iter().enumerate().partition(|(_, p)| p.len() < 100_000);

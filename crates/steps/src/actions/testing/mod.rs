@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 pub use self::fake::file;
 use self::fake::{Fake, FakeHost, State, kill};
 use super::{Bound, Goal, World};
-use crate::answer::{ClaimState, Identity, Member, Survey};
+use crate::answer::{Certificate, ClaimState, Disk, DiskUse, Identity, Inspection, Member, Survey};
 use crate::paths::HostPaths;
 use crate::ports::{Access, Bucket};
 
@@ -115,7 +115,7 @@ impl Scene {
                 etcd_version: if server { "3.5.21".to_owned() } else { String::new() },
                 etcd_leads: name == "server-1",
             };
-            let fake = FakeHost { survey, identity, ..FakeHost::default() };
+            let fake = FakeHost { survey, identity, inspection: inspection(server), ..FakeHost::default() };
             self.change(|state| state.hosts.insert(name.to_owned(), fake));
             self.put(&format!("/api/v1/nodes/{name}"), node(OLD));
             self.put(&format!("{}/{name}", crate::kinds::Lease::NODES), lease(NOW - 5));
@@ -150,6 +150,11 @@ impl Scene {
     /// Changes what a host tells of itself.
     pub fn survey(&self, host: &str, change: impl FnOnce(&mut Survey)) {
         self.change(|state| change(&mut state.hosts.get_mut(host).unwrap().survey));
+    }
+
+    /// Changes what a host tells guards.
+    pub fn inspection(&self, host: &str, change: impl FnOnce(&mut Inspection)) {
+        self.change(|state| change(&mut state.hosts.get_mut(host).unwrap().inspection));
     }
 
     /// Nothing of a host's node runs any more.
@@ -277,6 +282,7 @@ pub fn context(action: &str, target: Target) -> Context {
         unit: UnitName::new(&run, &instance, 1),
         cluster: "test".to_owned(),
         claim: Some(claim()),
+        waived: Vec::new(),
         opened_at: super::stamp(NOW),
         clock: Clock::real(),
         deadline: tokio::time::Instant::now() + Duration::from_secs(600),
@@ -302,6 +308,7 @@ fn well(open: u32) -> Survey {
     Survey {
         boot: "boot-1".to_owned(),
         epoch: NOW,
+        arch: "amd64".to_owned(),
         installed: OLD.to_owned(),
         unit: "active".to_owned(),
         unit_active_since: NOW - 3600,
@@ -337,6 +344,23 @@ fn server_survey(servers: &[String]) -> Survey {
         etcd_bytes: 100 << 20,
         claim: Some(claim_state()),
         ..well(4)
+    }
+}
+
+fn inspection(server: bool) -> Inspection {
+    let disk = |holds| Disk { holds, mount: "/".to_owned(), free: 20 << 30 };
+    let certificate = |file: &str, days: i64| Certificate { file: file.to_owned(), not_after: NOW + days * 24 * 3600 };
+    let mut certificates = vec![certificate("agent/client-kubelet.crt", 300)];
+    if server {
+        certificates.push(certificate("server/tls/server-ca.crt", 3000));
+    }
+    Inspection {
+        binary: "/usr/local/bin/rke2".to_owned(),
+        etcd_version: if server { "3.5.26".to_owned() } else { String::new() },
+        release_bytes: 500 << 20,
+        certificates,
+        disks: [DiskUse::Data, DiskUse::State, DiskUse::Bin].map(disk).to_vec(),
+        ..Inspection::default()
     }
 }
 
