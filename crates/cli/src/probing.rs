@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use futures::StreamExt;
-use rke2flow_engine::action::{ActionInfo, Catalogue, Context, PlannedAction, Probe, Progress};
+use rke2flow_engine::action::{ActionInfo, Catalogue, Context, FailureClass, PlannedAction, Probe, Progress};
 use rke2flow_engine::clock::Clock;
 use rke2flow_engine::id::{InstanceId, RunId, Target, UnitName};
 use rke2flow_engine::plan::{Index, NeedPlan, Plan, Scope, StepPlan};
@@ -201,6 +201,9 @@ impl Looker<'_> {
         let context = self.context(step, target, action, occurrence);
         match Clock::real().timeout(LOOK_LIMIT, bound.probe(&context)).await {
             None => Look::of(Verdict::CannotTell, format!("no answer within {} s", LOOK_LIMIT.as_secs())),
+            Some(Err(failure)) if failure.class == FailureClass::Refused => {
+                Look::of(Verdict::WouldRefuse, failure.to_string())
+            }
             Some(Err(failure)) => Look::of(Verdict::CannotTell, failure.to_string()),
             Some(Ok(probe)) => seen(probe, info, own),
         }

@@ -41,6 +41,8 @@ pub struct DisruptionBudgetStatus {
     pub current_healthy: i64,
     /// Healthy pods that there must be.
     pub desired_healthy: i64,
+    /// Pods that it is about.
+    pub expected_pods: i64,
 }
 
 /// A label selector.

@@ -1,4 +1,4 @@
-//! What guards look at: webhooks and who answers them, disruption budgets, Longhorn's volumes.
+//! What guards look at: webhooks and who answers them, Longhorn's volumes.
 
 use serde::Deserialize;
 
@@ -101,35 +101,6 @@ impl EndpointSlice {
     pub fn serves(&self) -> bool {
         self.endpoints.iter().any(|endpoint| endpoint.conditions.ready != Some(false))
     }
-}
-
-/// A PodDisruptionBudget.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct DisruptionBudget {
-    /// Its metadata.
-    pub metadata: Meta,
-    /// What is.
-    pub status: DisruptionBudgetStatus,
-}
-
-/// What a PodDisruptionBudget allows now.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct DisruptionBudgetStatus {
-    /// Pods that may be evicted.
-    pub disruptions_allowed: i64,
-    /// Pods that it is about.
-    pub expected_pods: i64,
-    /// Those of them that are well.
-    pub current_healthy: i64,
-    /// Those that must be.
-    pub desired_healthy: i64,
-}
-
-impl DisruptionBudget {
-    /// Those of every namespace.
-    pub const ALL: &str = "/apis/policy/v1/poddisruptionbudgets";
 }
 
 /// A volume of Longhorn.

@@ -22,8 +22,8 @@ pub use fenced::{
     VeleroJobSpec, VeleroJobStatus,
 };
 pub use guarded::{
-    DisruptionBudget, DisruptionBudgetStatus, Endpoint, EndpointConditions, EndpointSlice, LonghornVolume,
-    LonghornVolumeStatus, ServiceRef, Webhook, WebhookClient, WebhookConfiguration,
+    Endpoint, EndpointConditions, EndpointSlice, LonghornVolume, LonghornVolumeStatus, ServiceRef, Webhook,
+    WebhookClient, WebhookConfiguration,
 };
 pub use storage::{Attachment, AttachmentSource, AttachmentSpec, ClaimRef, Csi, Volume, VolumeSpec};
 

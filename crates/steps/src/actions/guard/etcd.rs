@@ -2,11 +2,11 @@
 
 use rke2flow_engine::action::Failure;
 use rke2flow_engine::cluster::{Host, Role};
+use rke2flow_engine::release::Release;
 
 use super::check::{Level, Row, Seen};
 use super::evidence::{Asked, Evidence};
 use crate::actions::voter;
-use crate::release::Release;
 
 /// A database this full is told of: at its quota etcd raises NOSPACE and takes no writes.
 const FULL_PERCENT: u64 = 80;

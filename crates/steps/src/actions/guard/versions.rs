@@ -2,10 +2,10 @@
 
 use rke2flow_engine::action::Failure;
 use rke2flow_engine::cluster::{Host, Role};
+use rke2flow_engine::release::Release;
 
 use super::check::{Level, Row, Seen};
 use super::evidence::Evidence;
-use crate::release::Release;
 
 /// How many minor releases a kubelet may be older than its API server (Kubernetes version skew policy).
 const KUBELET_SKEW_MAX: u64 = 3;
