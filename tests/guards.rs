@@ -67,6 +67,6 @@ fn what_waives_nothing_or_must_not_be_waived_is_bad_input_before_anything_is_con
     refused("etcd_quorum=it will be fine").says("etcd_quorum cannot be waived");
     refused("guards=all of them").says("each is waived by its own name");
     refused("Guard=all of them").says("each is waived by its own name");
-    refused("disk_free= ").says("the reason is empty");
+    refused("disk_free=").says("not of the form");
     assert!(scenario.rke2flow(&["runs", "-o", "json"]).stdout.contains("\"runs\": []"), "a run was begun");
 }

@@ -52,7 +52,7 @@ async fn freshness(evidence: &Evidence<'_>) -> Result<Seen, Failure> {
     }
     if let Some(velero) = &world.cluster().velero {
         let path = format!("/apis/velero.io/v1/namespaces/{}/backups", velero.namespace);
-        let backups: Vec<VeleroJob> = world.objects().list(&path).await?.unwrap_or_default();
+        let backups: Vec<VeleroJob> = evidence.list(&path).await?.unwrap_or_default();
         volumes(&backups, now, &mut seen);
     }
     Ok(seen)

@@ -116,7 +116,7 @@ async fn others(evidence: &Evidence<'_>) -> Result<Seen, Failure> {
     let mut seen = Seen::well("none that is known");
     for kind in ["deployments", "statefulsets", "daemonsets"] {
         let path = format!("/apis/apps/v1/{kind}");
-        let workloads: Vec<Workload> = evidence.world.objects().list(&path).await?.unwrap_or_default();
+        let workloads: Vec<Workload> = evidence.list(&path).await?.unwrap_or_default();
         let awake = workloads.iter().filter(|workload| match kind {
             "daemonsets" => workload.status.desired_number_scheduled > 0,
             _ => workload.spec.replicas != Some(0),

@@ -4,7 +4,8 @@ use futures::future::join_all;
 use rke2flow_engine::action::Failure;
 use rke2flow_engine::clock::Clock;
 use rke2flow_engine::cluster::{Host, Role};
-use tokio::sync::OnceCell;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::Question;
 use super::check::Seen;
@@ -20,6 +21,8 @@ pub(super) struct Evidence<'a> {
     hosts: OnceCell<Vec<Asked<'a>>>,
     inspections: OnceCell<Vec<(&'a Host, Result<Inspection, Failure>)>>,
     nodes: OnceCell<Result<Vec<Node>, Failure>>,
+    /// Whose turn it is to ask the API.
+    api: Mutex<()>,
 }
 
 /// One host's answer, and when it was given by the clock here: in between, its own clock was read.
@@ -33,7 +36,15 @@ pub(super) struct Asked<'a> {
 impl<'a> Evidence<'a> {
     /// Nothing seen yet.
     pub fn new(world: &'a World, question: &'a Question, clock: &'a Clock) -> Self {
-        Self { world, question, clock, hosts: OnceCell::new(), inspections: OnceCell::new(), nodes: OnceCell::new() }
+        Self {
+            world,
+            question,
+            clock,
+            hosts: OnceCell::new(),
+            inspections: OnceCell::new(),
+            nodes: OnceCell::new(),
+            api: Mutex::new(()),
+        }
     }
 
     /// Every host that is not lost.
@@ -80,9 +91,16 @@ impl<'a> Evidence<'a> {
         told
     }
 
+    /// Every object of a collection, one collection after the other: the first question looks for a server that answers,
+    /// and many at once would each look for themselves. `None`: the API does not serve this kind.
+    pub async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Option<Vec<T>>, Failure> {
+        let _turn = self.api.lock().await;
+        self.world.objects().list(path).await
+    }
+
     /// Every node of the API.
     pub async fn nodes(&self) -> Result<&[Node], Failure> {
-        let list = || async { Ok(self.world.objects().list("/api/v1/nodes").await?.unwrap_or_default()) };
+        let list = || async { Ok(self.list("/api/v1/nodes").await?.unwrap_or_default()) };
         self.nodes.get_or_init(list).await.as_ref().map(Vec::as_slice).map_err(Clone::clone)
     }
 }

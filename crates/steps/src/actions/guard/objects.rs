@@ -15,18 +15,17 @@ pub(super) const WEBHOOKS: Row = Row {
 };
 
 async fn webhooks(evidence: &Evidence<'_>) -> Result<Seen, Failure> {
-    let objects = evidence.world.objects();
     let (mut seen, mut blocking) = (Seen::default(), 0);
     for (kind, path) in [
         ("validatingwebhookconfiguration", WebhookConfiguration::VALIDATING),
         ("mutatingwebhookconfiguration", WebhookConfiguration::MUTATING),
     ] {
-        let found: Vec<WebhookConfiguration> = objects.list(path).await?.unwrap_or_default();
+        let found: Vec<WebhookConfiguration> = evidence.list(path).await?.unwrap_or_default();
         for configuration in &found {
             for webhook in configuration.webhooks.iter().filter(|webhook| webhook.can_block()) {
                 blocking += 1;
                 let Some(service) = &webhook.client_config.service else { continue };
-                let slices: Vec<EndpointSlice> = objects.list(&EndpointSlice::of(service)).await?.unwrap_or_default();
+                let slices: Vec<EndpointSlice> = evidence.list(&EndpointSlice::of(service)).await?.unwrap_or_default();
                 let of_service = |slice: &&EndpointSlice| {
                     slice.metadata.labels.get(EndpointSlice::SERVICE).is_some_and(|name| *name == service.name)
                 };
@@ -56,7 +55,7 @@ async fn budgets(evidence: &Evidence<'_>) -> Result<Seen, Failure> {
     if evidence.question.drains == Some(false) {
         return Ok(Seen::well("no node is drained"));
     }
-    let found: Vec<DisruptionBudget> = evidence.world.objects().list(DisruptionBudget::ALL).await?.unwrap_or_default();
+    let found: Vec<DisruptionBudget> = evidence.list(DisruptionBudget::ALL).await?.unwrap_or_default();
     let mut seen = Seen::well(format!("{} budgets, each allows an eviction", found.len()));
     for budget in found {
         let (meta, status) = (&budget.metadata, &budget.status);
@@ -90,7 +89,7 @@ pub(super) const LONGHORN: Row = Row {
 };
 
 async fn longhorn(evidence: &Evidence<'_>) -> Result<Seen, Failure> {
-    let found: Option<Vec<LonghornVolume>> = evidence.world.objects().list(LonghornVolume::ALL).await?;
+    let found: Option<Vec<LonghornVolume>> = evidence.list(LonghornVolume::ALL).await?;
     let volumes = found.unwrap_or_default();
     if volumes.is_empty() {
         return Ok(Seen::well("no volume is Longhorn's"));
