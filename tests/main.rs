@@ -22,5 +22,6 @@ mod saved_plans;
 mod scale;
 mod scenario;
 mod traces;
+mod upgrade_suc;
 mod upgrades;
 mod variants;

@@ -12,6 +12,7 @@ pub struct Embedded {
 /// Every runbook of the binary, in the order of lists.
 pub const RUNBOOKS: &[Embedded] = &[
     Embedded { name: "upgrade", text: include_str!("../../../runbooks/upgrade.ron") },
+    Embedded { name: "upgrade-suc", text: include_str!("../../../runbooks/upgrade-suc.ron") },
     Embedded { name: "rollback", text: include_str!("../../../runbooks/rollback.ron") },
     Embedded { name: "rebuild", text: include_str!("../../../runbooks/rebuild.ron") },
     Embedded { name: "rejoin", text: include_str!("../../../runbooks/rejoin.ron") },
@@ -123,8 +124,25 @@ mod tests {
 
     #[test]
     fn an_upgrade_has_its_recovery_point_before_the_first_server_and_leaves_agents_to_the_end() {
-        let plan = planned(find("upgrade").unwrap(), &cluster(3, 3, true), &Request::default());
+        for name in ["upgrade", "upgrade-suc"] {
+            let plan = planned(find(name).unwrap(), &cluster(3, 3, true), &Request::default());
+            comes_in_order(&order(&plan));
+        }
+        let plan = planned(find("upgrade-suc").unwrap(), &cluster(3, 3, true), &Request::default());
         let at = order(&plan);
+        for (before, after) in [
+            ("controller", "fence"),
+            ("record", "plan-servers"),
+            ("plan-servers", "servers"),
+            ("servers", "plan-agents"),
+            ("plans", "uncordon"),
+            ("plans", "unfence"),
+        ] {
+            assert!(at[before] < at[after], "{after} comes before {before}");
+        }
+    }
+
+    fn comes_in_order(at: &BTreeMap<String, usize>) {
         for (before, after) in [
             ("fence", "sentinel-before"),
             ("volumes", "snapshot"),
@@ -141,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_recovery_point_is_volumes_then_etcd_between_two_sentinels() {
-        for name in ["upgrade", "backup"] {
+        for name in ["upgrade", "upgrade-suc", "backup"] {
             let order = order(&planned(find(name).unwrap(), &cluster(3, 1, true), &Request::default()));
             let steps = ["fence", "volumes", "snapshot", "copy", "sentinel-after", "record"];
             for pair in steps.windows(2) {

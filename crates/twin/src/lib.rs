@@ -20,7 +20,7 @@ pub use host::estate::Estate;
 pub use judge::{Violation, ViolationKind};
 pub use kube::request::{KubeBody, KubeHttp, KubeReply};
 pub use s3::store::S3Store;
-pub use spec::{Fault, TwinSpec, VolumeSpec};
+pub use spec::{Fault, JobTrouble, TwinSpec, VolumeSpec};
 pub use tamper::Tamper;
 pub use twin::Twin;
 pub use world::log::{EntryKind, LogEntry};

@@ -37,6 +37,8 @@ pub struct TwinSpec {
     pub velero: bool,
     /// A System Upgrade Controller plan that follows this version, as `channel: stable` would; `None`: no controller.
     pub upgrade_plan: Option<String>,
+    /// Whether the System Upgrade Controller is installed, with no plans of its own. With `upgrade_plan` it always is.
+    pub upgrade_controller: bool,
     /// The bucket of etcd snapshots and Velero backups.
     pub bucket: String,
     /// `etcd-s3-folder`.
@@ -110,6 +112,15 @@ pub enum Fault {
         /// How often.
         times: u32,
     },
+    /// A job of the System Upgrade Controller goes wrong on a host, this many times.
+    UpgradeJob {
+        /// Where.
+        host: HostName,
+        /// How.
+        trouble: JobTrouble,
+        /// How often.
+        times: u32,
+    },
     /// A change's unit disappears without an exit after the stage of this index, this many times.
     UnitCut {
         /// Where; everywhere when left out.
@@ -121,6 +132,19 @@ pub enum Fault {
         /// How often.
         times: u32,
     },
+}
+
+/// How a job of the System Upgrade Controller goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobTrouble {
+    /// Its image cannot be pulled on the node.
+    CannotPull,
+    /// Its container ends with an error before it has changed anything.
+    Fails,
+    /// Its container is cut off between the two things that it does: the binary is new, the process the old one.
+    CutOff,
+    /// It is complete before the kubelet that it killed is back: then the next node's turn comes at once.
+    EndsEarly,
 }
 
 impl Default for TwinSpec {
@@ -139,6 +163,7 @@ impl Default for TwinSpec {
             etcd_s3: true,
             velero: true,
             upgrade_plan: None,
+            upgrade_controller: false,
             bucket: "twin-backups".to_owned(),
             folder: "twin-etcd".to_owned(),
             access_key: "TWINACCESSKEY".to_owned(),

@@ -17,6 +17,7 @@ use rke2flow_twin::inprocess::Side;
 use serde_json::Value;
 
 const UPGRADE: &str = include_str!("../../../runbooks/upgrade.ron");
+const UPGRADE_SUC: &str = include_str!("../../../runbooks/upgrade-suc.ron");
 const ROLLBACK: &str = include_str!("../../../runbooks/rollback.ron");
 const NEW: &str = "v1.34.1+rke2r1";
 const NEW_K3S: &str = "v1.34.1+k3s1";
@@ -25,6 +26,7 @@ const NEW_K3S: &str = "v1.34.1+k3s1";
 #[derive(Clone, Copy)]
 enum Disturbed {
     Upgrade,
+    UpgradeSuc,
     Rollback,
     /// The same runbooks on K3s.
     UpgradeOfK3s,
@@ -34,12 +36,12 @@ enum Disturbed {
 }
 
 impl Disturbed {
-    /// Rounds are the steps of an upgrade once more, and K3s has the same runbooks and actions: a part of their points is
-    /// enough. An odd number, so that before and after come in turn.
+    /// Rounds are the steps of an upgrade once more, K3s has the same runbooks and actions, the controller most of them: a
+    /// part of their points is enough. An odd number, so that before and after come in turn.
     fn stride(self) -> usize {
         match self {
             Disturbed::Upgrade | Disturbed::Rollback => 1,
-            Disturbed::UpgradeOfK3s | Disturbed::RollbackOfK3s => 3,
+            Disturbed::UpgradeSuc | Disturbed::UpgradeOfK3s | Disturbed::RollbackOfK3s => 3,
             Disturbed::Hops => 13,
         }
     }
@@ -49,6 +51,7 @@ impl Disturbed {
     fn twin(self) -> (TwinSpec, &'static str) {
         match self {
             Disturbed::UpgradeOfK3s | Disturbed::RollbackOfK3s => (TwinSpec::of(Distribution::K3s), NEW_K3S),
+            Disturbed::UpgradeSuc => (TwinSpec { upgrade_controller: true, ..TwinSpec::default() }, NEW),
             _ => (TwinSpec::default(), NEW),
         }
     }
@@ -64,6 +67,11 @@ struct End {
 #[test]
 fn an_upgrade_stopped_anywhere_comes_to_the_same_end() {
     matrix(Disturbed::Upgrade);
+}
+
+#[test]
+fn an_upgrade_through_the_controller_stopped_anywhere_comes_to_the_same_end() {
+    matrix(Disturbed::UpgradeSuc);
 }
 
 #[test]
@@ -141,6 +149,7 @@ async fn disturbed(which: Disturbed, stop: Option<Stop>) -> End {
     let hops = UPGRADE.replace(r#"["${cluster.version}"]"#, r#"["v1.34.1+rke2r1", "v1.35.1+rke2r1"]"#);
     let (id, text) = match which {
         Disturbed::Upgrade | Disturbed::UpgradeOfK3s => ("261122-0400-upgr", UPGRADE),
+        Disturbed::UpgradeSuc => ("261122-0400-upgr", UPGRADE_SUC),
         Disturbed::Rollback | Disturbed::RollbackOfK3s => ("261122-0500-back", ROLLBACK),
         Disturbed::Hops => ("261122-0400-upgr", hops.as_str()),
     };

@@ -39,6 +39,7 @@ pub fn spec_of(shape: &TwinShape) -> Result<TwinSpec, Problem> {
         servers: shape.servers as usize,
         agents: shape.agents as usize,
         speed: shape.speed,
+        upgrade_controller: true,
         ..TwinSpec::of(shape.distribution.into())
     };
     if let Some(version) = &shape.version {

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::actions::cordon::CORDONED;
 use crate::actions::hop::Hop;
-use crate::actions::unfence;
 use crate::actions::{Goal, World, info, unless_missing};
+use crate::actions::{unfence, upgrade_plan};
 use crate::kinds::Node;
 
 /// Goal: every node runs this version, and nothing that rke2flow set aside is left so.
@@ -58,6 +58,7 @@ impl Goal for ClusterVersion {
         for node in nodes.iter().filter(|node| node.metadata.annotations.contains_key(CORDONED)) {
             left.push(format!("{} is still cordoned by rke2flow", node.metadata.name));
         }
+        left.extend(upgrade_plan::left(world, &nodes).await?);
         let (plans, schedules) = unfence::left(world).await?;
         left.extend(plans.iter().map(|plan| format!("Plan {} is still fenced", plan.metadata.name)));
         left.extend(schedules.iter().map(|schedule| format!("Schedule {} is still paused", schedule.metadata.name)));

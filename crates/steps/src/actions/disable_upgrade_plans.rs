@@ -30,8 +30,8 @@ impl Goal for DisableUpgradePlans {
         )
     };
 
-    async fn probe(&self, world: &World, _context: &Context) -> Result<Probe, Failure> {
-        let plans = plans(world).await?;
+    async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
+        let plans = others(world, context).await?;
         let open: Vec<String> = plans.iter().filter(|plan| !is_fenced(plan)).map(name).collect();
         if !open.is_empty() {
             return Ok(Probe::pending(format!("{} may act", open.join(", "))));
@@ -47,7 +47,14 @@ impl Goal for DisableUpgradePlans {
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
-        let open: Vec<UpgradePlan> = plans(world).await?.into_iter().filter(|plan| !is_fenced(plan)).collect();
+        let (left, open): (Vec<_>, Vec<_>) = others(world, context)
+            .await?
+            .into_iter()
+            .filter(|plan| !is_fenced(plan) || plan.metadata.run().is_some())
+            .partition(|plan| plan.metadata.run().is_some());
+        for plan in &left {
+            world.changes(context).delete(&plan.path(), &plan.metadata).await?;
+        }
         for plan in &open {
             let change = json!({
                 "metadata": { "annotations": { WAS_SELECTOR: plan.spec.node_selector.to_string() } },
@@ -55,7 +62,7 @@ impl Goal for DisableUpgradePlans {
             });
             world.changes(context).patch(&plan.path(), &plan.metadata, change).await?;
         }
-        Ok(noted(format!("fenced {} plans", open.len())))
+        Ok(noted(format!("fenced {} plans, removed {} that an earlier run had left", open.len(), left.len())))
     }
 }
 
@@ -67,6 +74,12 @@ pub(crate) const WAS_SELECTOR: &str = "rke2flow.io/was-node-selector";
 /// Every Plan; none when the system-upgrade-controller is not installed.
 pub(crate) async fn plans(world: &World) -> Result<Vec<UpgradePlan>, Failure> {
     Ok(world.objects().list(UpgradePlan::ALL).await?.unwrap_or_default())
+}
+
+/// Every Plan but this run's own. One of an earlier run is nobody's any more: it is removed, and never comes back.
+async fn others(world: &World, context: &Context) -> Result<Vec<UpgradePlan>, Failure> {
+    let own = |plan: &UpgradePlan| plan.metadata.run() == Some(context.run.as_str());
+    Ok(plans(world).await?.into_iter().filter(|plan| !own(plan)).collect())
 }
 
 /// Whether a Plan can act on no node, and its original is kept.
@@ -104,6 +117,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_the_controller_there_is_nothing_to_fence() {
         Scene::new().on("operator", fence()).satisfied().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plan_of_this_run_is_let_be_and_one_of_an_earlier_run_is_removed() {
+        let scene = Scene::new();
+        let made_by = |run: &str| json!({ "metadata": { "labels": { "rke2flow.io/run": run } }, "spec": {} });
+        let (own, earlier) = (PLAN.replace("server-plan", "own"), PLAN.replace("server-plan", "earlier"));
+        scene.put(&own, made_by(crate::actions::testing::RUN));
+        scene.put(&earlier, made_by("261101-0000-aaaa"));
+        let before = scene.object(&own);
+        scene.on("operator", fence()).idempotent().await;
+        assert_eq!(scene.object(&own), before);
+        assert!(scene.object(&earlier).is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -86,7 +86,7 @@ impl Goal for RestartUnit {
 const API_START_SECONDS: i64 = 300;
 
 /// A server may only leave for a moment when all others can vote: quorum is kept whatever happens to this one.
-async fn wait_for_quorum_without(world: &World, own: &HostName) -> Result<(), Failure> {
+pub(crate) async fn wait_for_quorum_without(world: &World, own: &HostName) -> Result<(), Failure> {
     let others = world.servers().filter(|server| server.name != *own);
     let mut ill = Vec::new();
     for (server, survey) in world.surveys(others).await {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::actions::cordon::{CORDONED, node};
+use crate::actions::upgrade_plan::STAYS_CORDONED;
 use crate::actions::{Goal, World, info, noted};
 use crate::kinds::Node;
 
@@ -19,15 +20,24 @@ impl Goal for Uncordon {
     const INFO: ActionInfo = info("Uncordon", "the node is not cordoned by rke2flow", Place::Host, 2);
 
     async fn probe(&self, world: &World, context: &Context) -> Result<Probe, Failure> {
-        match node(world, context).await?.metadata.annotations.get(CORDONED) {
-            None => Ok(Probe::satisfied()),
-            Some(run) => Ok(Probe::pending(format!("run {run} has cordoned the node"))),
-        }
+        let annotations = node(world, context).await?.metadata.annotations;
+        Ok(match (annotations.get(CORDONED), annotations.get(STAYS_CORDONED)) {
+            (Some(run), _) => Probe::pending(format!("run {run} has cordoned the node")),
+            (None, Some(run)) => Probe::pending(format!("run {run} found the node cordoned by somebody else")),
+            (None, None) => Probe::satisfied(),
+        })
     }
 
     async fn apply(&self, world: &World, context: &Context) -> Result<Applied, Failure> {
         let node = node(world, context).await?;
-        if !node.metadata.annotations.contains_key(CORDONED) {
+        let annotations = &node.metadata.annotations;
+        if annotations.contains_key(STAYS_CORDONED) && !annotations.contains_key(CORDONED) {
+            let change =
+                json!({ "metadata": { "annotations": { STAYS_CORDONED: null } }, "spec": { "unschedulable": true } });
+            world.changes(context).patch(&Node::path(&node.metadata.name), &node.metadata, change).await?;
+            return Ok(noted("somebody else had cordoned it: it is again"));
+        }
+        if !annotations.contains_key(CORDONED) {
             return Ok(noted("it was not cordoned by rke2flow"));
         }
         let change = json!({ "metadata": { "annotations": { CORDONED: null } }, "spec": { "unschedulable": null } });

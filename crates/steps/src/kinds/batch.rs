@@ -16,7 +16,7 @@ pub struct Job {
 
 /// How far a Job is.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct JobStatus {
     /// Pods that failed.
     pub failed: i64,
@@ -30,6 +30,11 @@ impl Job {
     /// The Jobs of every namespace.
     pub const ALL: &str = "/apis/batch/v1/jobs";
 
+    /// Its path.
+    pub fn path(&self) -> String {
+        format!("/apis/batch/v1/namespaces/{}/jobs/{}", self.metadata.namespace, self.metadata.name)
+    }
+
     /// Whether it did what it is for.
     pub fn is_complete(&self) -> bool {
         self.status.succeeded > 0 || self.has("Complete")
@@ -40,8 +45,13 @@ impl Job {
         self.is_complete() || self.has("Failed")
     }
 
+    /// The condition of this kind that holds.
+    pub fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.status.conditions.iter().find(|condition| condition.kind == kind && condition.status == "True")
+    }
+
     fn has(&self, kind: &str) -> bool {
-        self.status.conditions.iter().any(|condition| condition.kind == kind && condition.status == "True")
+        self.condition(kind).is_some()
     }
 }
 

@@ -1,52 +1,8 @@
-//! Kinds of the controllers that act on their own: the system-upgrade-controller and Velero.
+//! Kinds of Velero, which acts on its own.
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::Meta;
-
-/// A Plan of the system-upgrade-controller.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct UpgradePlan {
-    /// Its metadata.
-    pub metadata: Meta,
-    /// What is wanted.
-    pub spec: UpgradePlanSpec,
-    /// What is.
-    pub status: UpgradePlanStatus,
-}
-
-/// What is wanted of a Plan.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct UpgradePlanSpec {
-    /// Which nodes it acts on; absent: none.
-    pub node_selector: Value,
-    /// The version that nodes get; empty: the channel's.
-    pub version: String,
-    /// The URL of the channel that says which version; asked every 15 min.
-    pub channel: String,
-}
-
-/// What a Plan is doing.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct UpgradePlanStatus {
-    /// Nodes that it acts on now.
-    pub applying: Vec<String>,
-}
-
-impl UpgradePlan {
-    /// The Plans of every namespace.
-    pub const ALL: &str = "/apis/upgrade.cattle.io/v1/plans";
-
-    /// Its path.
-    pub fn path(&self) -> String {
-        let Meta { namespace, name, .. } = &self.metadata;
-        format!("/apis/upgrade.cattle.io/v1/namespaces/{namespace}/plans/{name}")
-    }
-}
 
 /// A Schedule of Velero.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]

@@ -7,7 +7,9 @@ mod budget;
 mod charts;
 mod fenced;
 mod guarded;
+mod pod;
 mod storage;
+mod upgrade;
 
 use std::collections::BTreeMap;
 
@@ -17,15 +19,17 @@ use serde::{Deserialize, Serialize};
 pub use batch::{CronJob, CronJobSpec, Job, JobStatus};
 pub use budget::{DisruptionBudget, DisruptionBudgetSpec, DisruptionBudgetStatus, Requirement, Selector};
 pub use charts::{HelmChart, HelmChartSpec, HelmChartStatus};
-pub use fenced::{
-    PodRef, Schedule, ScheduleSpec, UpgradePlan, UpgradePlanSpec, UpgradePlanStatus, VeleroEnd, VeleroJob,
-    VeleroJobSpec, VeleroJobStatus,
+pub use fenced::{PodRef, Schedule, ScheduleSpec, VeleroEnd, VeleroJob, VeleroJobSpec, VeleroJobStatus};
+pub use pod::{
+    ClaimName, Container, ContainerMoment, ContainerState, ContainerStatus, EmptyDir, Pod, PodSpec, PodStatus,
+    PodVolume,
 };
 pub use guarded::{
     Endpoint, EndpointConditions, EndpointSlice, LonghornVolume, LonghornVolumeStatus, ServiceRef, Webhook,
     WebhookClient, WebhookConfiguration,
 };
 pub use storage::{Attachment, AttachmentSource, AttachmentSpec, ClaimRef, Csi, Volume, VolumeSpec};
+pub use upgrade::{UpgradePlan, UpgradePlanSpec, UpgradePlanStatus};
 
 /// What every object has.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -157,6 +161,12 @@ pub struct Condition {
     pub kind: String,
     /// `True`, `False`, `Unknown`.
     pub status: String,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, for people.
+    pub message: String,
+    /// Since when.
+    pub last_transition_time: Option<Timestamp>,
 }
 
 impl Node {
@@ -204,76 +214,6 @@ impl Lease {
     }
 }
 
-/// A pod.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct Pod {
-    /// Its metadata.
-    pub metadata: Meta,
-    /// What is wanted.
-    pub spec: PodSpec,
-    /// What is.
-    pub status: PodStatus,
-}
-
-/// What is wanted of a pod.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PodSpec {
-    /// Where it runs.
-    pub node_name: String,
-    /// Its containers.
-    pub containers: Vec<Container>,
-    /// What they mount.
-    pub volumes: Vec<PodVolume>,
-}
-
-/// What a pod mounts.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PodVolume {
-    /// The claim; absent for what is no volume of its own.
-    pub persistent_volume_claim: ClaimName,
-    /// There for a directory that goes with the pod.
-    pub empty_dir: Option<EmptyDir>,
-}
-
-/// A directory that goes with the pod.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(default)]
-pub struct EmptyDir {}
-
-/// A claim by name.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ClaimName {
-    /// Its name.
-    pub claim_name: String,
-}
-
-/// A container of a pod.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct Container {
-    /// `rancher/hardened-kubernetes:v1.33.4-rke2r1-build20250814`
-    pub image: String,
-}
-
-/// What a pod is.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(default)]
-pub struct PodStatus {
-    /// `Running`, `Succeeded`, …
-    pub phase: String,
-    /// `Ready` and others.
-    pub conditions: Vec<Condition>,
-}
-
-impl Pod {
-    /// The pods of kube-system.
-    pub const SYSTEM: &str = "/api/v1/namespaces/kube-system/pods";
-}
-
 /// A Deployment, a DaemonSet or a StatefulSet.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default)]
@@ -296,6 +236,18 @@ pub struct WorkloadSpec {
     pub selector: Selector,
     /// How its pods are replaced.
     pub update_strategy: UpdateStrategy,
+    /// What its pods are made like.
+    pub template: PodTemplate,
+}
+
+/// What the pods of a workload are made like.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+pub struct PodTemplate {
+    /// Their metadata.
+    pub metadata: Meta,
+    /// What is wanted of them.
+    pub spec: PodSpec,
 }
 
 /// How a workload's pods are replaced.

@@ -6,6 +6,7 @@ use rke2flow_engine::id::HostName;
 use serde_json::Value;
 
 use crate::judge::{Violation, ViolationKind};
+use crate::kube::plans;
 use crate::kube::store::Store;
 use crate::world::World;
 
@@ -18,6 +19,8 @@ pub struct Evidence {
     pub units_started: BTreeSet<(HostName, String)>,
     /// What keeps others from acting, as it was at the beginning.
     pub fences: BTreeSet<String>,
+    /// The plans that were there at the beginning.
+    pub plans: BTreeSet<String>,
 }
 
 impl World {
@@ -32,7 +35,9 @@ impl World {
 
     /// Remembers which fences were up at the beginning: those were not put up by us.
     pub(crate) fn remember_fences(&mut self) {
-        self.evidence.fences = self.reached().map(|plane| fences(&self.planes[plane].store)).unwrap_or_default();
+        let Some(store) = self.reached().map(|plane| &self.planes[plane].store) else { return };
+        let plans = names_of_plans(store);
+        (self.evidence.fences, self.evidence.plans) = (fences(store, &plans), plans);
     }
 }
 
@@ -45,11 +50,45 @@ fn keeps_an_upgrade_away(store: &Store, plan: &Value) -> bool {
     annotation.is_string() && store.list("", "nodes", "").into_iter().any(|(_, node)| !runs(node))
 }
 
-/// What keeps others from acting: cordons, paused schedules, plans that are off.
-pub(crate) fn fences(store: &Store) -> BTreeSet<String> {
-    let mut up = BTreeSet::new();
+/// The names of the upgrade controller's plans.
+fn names_of_plans(store: &Store) -> BTreeSet<String> {
+    store.list(plans::GROUP, "plans", "").into_iter().map(|(key, _)| key.name.clone()).collect()
+}
+
+/// What is there of plans that were made on the way: they themselves, their jobs, their marks on nodes.
+pub(crate) fn plans_left(store: &Store, before: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut left: BTreeSet<String> =
+        names_of_plans(store).difference(before).map(|plan| format!("plan {plan} is still there")).collect();
+    for (key, job) in store.list("batch", "jobs", "") {
+        let plan = job["metadata"]["labels"][plans::job::OF_PLAN].as_str();
+        if plan.is_some_and(|plan| !before.contains(plan)) {
+            left.insert(format!("job {} is still there", key.name));
+        }
+    }
     for (key, node) in store.list("", "nodes", "") {
-        if node["spec"]["unschedulable"] == true {
+        for label in node["metadata"]["labels"].as_object().into_iter().flat_map(|labels| labels.keys()) {
+            let of_plan = label.strip_prefix("plan.upgrade.cattle.io/").is_some_and(|plan| !before.contains(plan));
+            if of_plan || label == "rke2flow.io/upgrade-plan" {
+                left.insert(format!("node {} has the label {label}", key.name));
+            }
+        }
+    }
+    left
+}
+
+/// Nodes on which a plan acts just now: whatever they are, they are it for a moment.
+fn acted_on(store: &Store) -> BTreeSet<String> {
+    let plans = store.list(plans::GROUP, "plans", "").into_iter();
+    let applying = |plan: &Value| plan["status"]["applying"].as_array().cloned().unwrap_or_default();
+    plans.flat_map(|(_, plan)| applying(plan)).filter_map(|node| node.as_str().map(str::to_owned)).collect()
+}
+
+/// What keeps others from acting: cordons, paused schedules, plans of before that are off.
+pub(crate) fn fences(store: &Store, before: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut up = BTreeSet::new();
+    let acted_on = acted_on(store);
+    for (key, node) in store.list("", "nodes", "") {
+        if node["spec"]["unschedulable"] == true && !acted_on.contains(&key.name) {
             up.insert(format!("node {} is cordoned", key.name));
         }
         for (label, value) in node["metadata"]["labels"].as_object().into_iter().flatten() {
@@ -63,8 +102,8 @@ pub(crate) fn fences(store: &Store) -> BTreeSet<String> {
             up.insert(format!("schedule {} is paused", key.name));
         }
     }
-    for (key, plan) in store.list("upgrade.cattle.io", "plans", "") {
-        if keeps_an_upgrade_away(store, plan) {
+    for (key, plan) in store.list(plans::GROUP, "plans", "") {
+        if !before.contains(&key.name) || keeps_an_upgrade_away(store, plan) {
             continue;
         }
         let mut spec = plan["spec"].clone();

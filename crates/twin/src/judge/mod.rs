@@ -51,6 +51,8 @@ pub enum ViolationKind {
     UnitRunTwice,
     /// Nothing serves the Kubernetes API at the end, or a node is missing.
     ClusterDown,
+    /// A plan of the System Upgrade Controller that was made on the way is still there at the end, or a trace of it.
+    PlanLeft,
 }
 
 impl ViolationKind {
@@ -69,5 +71,6 @@ impl ViolationKind {
         Self::EmptyCluster,
         Self::UnitRunTwice,
         Self::ClusterDown,
+        Self::PlanLeft,
     ];
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rke2flow_engine::cluster::Role;
 
 use crate::host::service::UnitState;
-use crate::judge::evidence::fences;
+use crate::judge::evidence::{fences, plans_left};
 use crate::judge::{Violation, ViolationKind};
 use crate::world::World;
 use crate::world::plane::Origin;
@@ -71,8 +71,11 @@ impl World {
             }
         }
         let Some(plane) = self.reached() else { return };
-        for fence in fences(&self.planes[plane].store).difference(&self.evidence.fences) {
+        for fence in fences(&self.planes[plane].store, &self.evidence.plans).difference(&self.evidence.fences) {
             add(None, fence.clone());
+        }
+        for left in plans_left(&self.planes[plane].store, &self.evidence.plans) {
+            found.push(Violation { kind: ViolationKind::PlanLeft, when: self.now, host: None, detail: left });
         }
     }
 

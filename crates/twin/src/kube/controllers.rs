@@ -19,8 +19,8 @@ const WORKLOADS: [&str; 3] = ["deployments", "daemonsets", "statefulsets"];
 impl World {
     /// The controllers of a control plane that has just begun to serve.
     pub(crate) fn controllers_start(&mut self, plane: usize) {
-        if self.spec.upgrade_plan.is_some() {
-            self.after(take::PLAN_FIRST, Event::Plans { plane });
+        if self.has_upgrade_controller() {
+            self.after(take::PLAN_RESYNC, Event::Plans { plane });
         }
         self.jobs_go_on(plane);
         self.velero_starts(plane);
@@ -29,7 +29,10 @@ impl World {
     /// A restarted kubelet reports its pods as running.
     pub(crate) fn pods_reported(&mut self, name: &HostName, plane: usize) {
         let stamp = self.stamp();
-        let here = |pod: &Value| pod["spec"]["nodeName"] == name.as_str() && pod["status"]["phase"] != "Running";
+        let here = |pod: &Value| {
+            let job = pod["metadata"]["ownerReferences"][0]["kind"] == "Job";
+            !job && pod["spec"]["nodeName"] == name.as_str() && pod["status"]["phase"] != "Running"
+        };
         let pods = self.planes[plane].store.list("", "pods", "");
         let keys: Vec<Key> = pods.into_iter().filter(|(_, pod)| here(pod)).map(|(key, _)| key.clone()).collect();
         for key in keys {

@@ -172,7 +172,7 @@ impl World {
         }
         self.workload_object("Deployment", NAMESPACE, "web", 2, "shop-web:1.0");
         self.first_volumes();
-        if self.spec.upgrade_plan.is_some() {
+        if self.has_upgrade_controller() {
             self.first_plans();
         }
         if self.spec.velero {

@@ -56,7 +56,7 @@ impl World {
     fn installed(&self) -> Installed {
         let has = |plane: &Plane| !plane.store.list("longhorn.io", "volumes", "").is_empty();
         let longhorn = self.planes.iter().any(has);
-        Installed { velero: self.spec.velero, plans: self.spec.upgrade_plan.is_some(), longhorn }
+        Installed { velero: self.spec.velero, plans: self.has_upgrade_controller(), longhorn }
     }
 
     fn object_request(&mut self, plane: usize, route: &Route, request: &KubeHttp) -> KubeReply {

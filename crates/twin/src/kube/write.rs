@@ -85,8 +85,10 @@ impl World {
                 }
             }
             ("velero.io", _) => self.velero_deleted(plane, &route.key),
+            ("batch", "jobs") => self.delete_pods_of(plane, &route.key),
             _ => {}
         }
+        self.plan_object_changed(plane, &route.key);
         KubeReply::removed(&route.key, &object)
     }
 
@@ -109,5 +111,6 @@ impl World {
     fn object_changed(&mut self, plane: usize, key: &Key) {
         self.workload_changed(plane, key);
         self.velero_changed(plane, key);
+        self.plan_object_changed(plane, key);
     }
 }

@@ -70,7 +70,17 @@ pub const CHART_JOB: Duration = seconds(30);
 pub const PLAN_POLL: Duration = seconds(15 * 60);
 /// From the start of the upgrade controller to its first look at the plans.
 pub const PLAN_FIRST: Duration = seconds(60);
-/// An apply job of the upgrade controller.
+/// How often the upgrade controller looks at its plans even if nothing has changed.
+pub const PLAN_RESYNC: Duration = seconds(30);
+/// From a change to the upgrade controller's look at it.
+pub const PLAN_LOOK: Duration = seconds(1);
+/// The images of an upgrade job: about 100 MB for one node.
+pub const PLAN_PULL: Duration = seconds(20);
+/// A container of an upgrade job.
+pub const PLAN_CONTAINER: Duration = seconds(3);
+/// Until something of an upgrade job is tried again.
+pub const PLAN_RETRY: Duration = seconds(5);
+/// An upgrade job out of a snapshot, from its pod to its end.
 pub const PLAN_JOB: Duration = seconds(45);
 /// Between two writes of the workload.
 pub const WORKLOAD_WRITE: Duration = seconds(10);

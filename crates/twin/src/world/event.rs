@@ -4,6 +4,7 @@ use rke2flow_engine::id::HostName;
 use serde_json::Value;
 
 use crate::host::service::StartStep;
+use crate::kube::plans::pod::PodStep;
 use crate::kube::store::Key;
 use crate::velero::VeleroEvent;
 use crate::world::World;
@@ -80,16 +81,37 @@ pub enum Event {
         /// The control plane.
         plane: usize,
     },
-    /// An apply job of the upgrade controller does its work.
-    PlanJob {
+    /// The upgrade controller has seen a change.
+    PlansNow {
         /// The control plane.
         plane: usize,
-        /// The plan.
-        plan: String,
-        /// The node.
-        node: HostName,
-        /// The version.
-        version: String,
+    },
+    /// An upgrade job gets a pod.
+    JobPod {
+        /// The control plane.
+        plane: usize,
+        /// The job.
+        job: Key,
+    },
+    /// The pod of an upgrade job gets on.
+    JobStep {
+        /// The control plane.
+        plane: usize,
+        /// The job.
+        job: Key,
+        /// The pod.
+        pod: Key,
+        /// What comes next.
+        step: PodStep,
+    },
+    /// An upgrade job has had its time.
+    JobDeadline {
+        /// The control plane.
+        plane: usize,
+        /// The job.
+        job: Key,
+        /// Which job of this name.
+        uid: String,
     },
     /// The pod of an upgrade job out of a snapshot does its work.
     ReplayedJob {
@@ -127,7 +149,10 @@ impl World {
             Event::Charts { plane, version } => self.charts_done(plane, &version),
             Event::Rollout { plane, key } => self.rolled_out(plane, &key),
             Event::Plans { plane } => self.look_at_plans(plane),
-            Event::PlanJob { plane, plan, node, version } => self.apply_plan(plane, &plan, &node, &version),
+            Event::PlansNow { plane } => self.plans_changed(plane),
+            Event::JobPod { plane, job } => self.job_pod(plane, &job),
+            Event::JobStep { plane, job, pod, step } => self.job_step(plane, job, pod, step),
+            Event::JobDeadline { plane, job, uid } => self.job_deadline(plane, &job, &uid),
             Event::ReplayedJob { plane, job, node, version } => self.replayed_job(plane, job, node, version),
             Event::Velero { plane, what } => self.velero(plane, what),
             Event::Write => self.workload_writes(),

@@ -51,6 +51,10 @@ pub struct World {
     pub(crate) kubeconfigs: BTreeMap<HostName, String>,
     pub(crate) pods_made: u64,
     pub(crate) velero_seen: BTreeSet<String>,
+    /// When the channel of an upgrade plan, by its uid, is asked next.
+    pub(crate) channels_asked: BTreeMap<String, Duration>,
+    /// When an upgrade job, by its uid, has ended.
+    pub(crate) jobs_ended: BTreeMap<String, Duration>,
     events: BTreeMap<(Duration, u64), Event>,
     events_made: u64,
     ticked: Option<Duration>,
@@ -81,6 +85,8 @@ impl World {
             kubeconfigs: BTreeMap::new(),
             pods_made: 0,
             velero_seen: BTreeSet::new(),
+            channels_asked: BTreeMap::new(),
+            jobs_ended: BTreeMap::new(),
             events: BTreeMap::new(),
             events_made: 0,
             ticked: None,

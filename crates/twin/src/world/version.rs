@@ -26,6 +26,11 @@ pub fn tag(version: &str) -> String {
     version.replace('+', "-")
 }
 
+/// The version of an image's tag.
+pub fn untag(tag: &str) -> String {
+    tag.replacen("-rke2", "+rke2", 1).replacen("-k3s", "+k3s", 1)
+}
+
 /// Names of the charts that a server of this version writes into `server/manifests`. A later minor has one more.
 pub fn shipped_charts(version: &str) -> Vec<String> {
     if version.contains("+k3s") {

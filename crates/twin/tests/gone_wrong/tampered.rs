@@ -41,6 +41,20 @@ fn after_a_rollback_no_probe_is_content_with_a_world_that_was_made_wrong() {
     assert!(looked.len() > 12, "{looked:?}");
 }
 
+#[test]
+fn after_an_upgrade_through_the_controller_no_probe_is_content_with_a_world_that_was_made_wrong() {
+    let looked = paused(async {
+        let mut rig = Rig::new(TwinSpec { upgrade_controller: true, ..TwinSpec::default() });
+        let ended = rig.run("upgrade-suc", &[&format!("version={NEW}")]).await;
+        assert!(ended.well(), "{ended:?}");
+        rig.sleep(60).await;
+        tamper_with_all(&rig).await
+    });
+    for name in ["UpgradeController", "HandToUpgradePlan", "TakeFromUpgradePlan", "RemoveUpgradePlans"] {
+        assert!(looked.contains(name), "{looked:?}");
+    }
+}
+
 /// A plan that has nothing to do at the end of the story.
 fn with_plan(version: &str) -> TwinSpec {
     TwinSpec { upgrade_plan: Some(version.to_owned()), ..TwinSpec::default() }
@@ -148,8 +162,8 @@ fn wrongs(rig: &Rig, seen: &Seen) -> Vec<Wrong> {
     wrongs
 }
 
-/// A gate asks a person each time.
-const NEVER_CONTENT: [&str; 1] = ["Gate"];
+/// A gate asks a person each time; the Plan of a run is gone when the run is at its end.
+const NEVER_CONTENT: [&str; 2] = ["Gate", "CreateUpgradePlan"];
 
 /// These only tell what they find; a drain is not asked for here (`upgrades.rs` does).
 const ALWAYS_CONTENT: [&str; 4] = ["RememberCluster", "Leftovers", "DataRevision", "Drain"];
@@ -315,6 +329,14 @@ const ROWS: &[Row] = &[
     ("Cordon", |about| vec![merged(Key::node(about.host().as_str()), json!({"spec": {"unschedulable": null}}))]),
     ("Uncordon", |about| vec![cordoned(about.host().as_str()), node_gone(about.host().as_str())]),
     ("DisableUpgradePlans", |_| vec![plan(json!({}))]),
+    ("UpgradeController", |_| {
+        let controller = Key::new("apps", "deployments", "system-upgrade", "system-upgrade-controller");
+        let account = Key::new("", "serviceaccounts", "system-upgrade", "system-upgrade");
+        vec![merged(controller, json!({"spec": {"replicas": 0}})), at_once(Tamper::RemoveObject(account))]
+    }),
+    ("HandToUpgradePlan", |about| vec![at_once(other_version(about))]),
+    ("TakeFromUpgradePlan", |about| vec![handed(about.host().as_str()), node_gone(about.host().as_str())]),
+    ("RemoveUpgradePlans", |_| vec![handed("agent-0"), plan_of_ours()]),
     ("PauseSchedules", |_| vec![merged(schedule(), json!({"spec": {"paused": false}}))]),
     ("RemoveGhosts", |_| vec![at_once(Tamper::PutObject { key: Key::node("agent-9"), object: json!({}) })]),
     ("RefreshSystemPods", |about| {
@@ -408,6 +430,22 @@ fn cordoned(node: &str) -> Wrong {
 
 fn node_gone(node: &str) -> Wrong {
     at_once(Tamper::RemoveObject(Key::node(node)))
+}
+
+fn handed(node: &str) -> Wrong {
+    merged(
+        Key::node(node),
+        json!({"metadata": {"labels": {"rke2flow.io/upgrade-plan": "rke2flow-261101-0000-aaaa-agents"}}}),
+    )
+}
+
+fn plan_of_ours() -> Wrong {
+    let object = json!({
+        "apiVersion": "upgrade.cattle.io/v1", "kind": "Plan", "metadata": {"labels": {"rke2flow.io/run": "261101-0000-aaaa"}},
+        "spec": {"concurrency": 1, "nodeSelector": {"matchLabels": {"nobody": "has"}}, "version": NEW},
+    });
+    let key = Key::new("upgrade.cattle.io", "plans", "system-upgrade", "rke2flow-261101-0000-aaaa-agents");
+    at_once(Tamper::PutObject { key, object })
 }
 
 fn plan(annotations: Value) -> Wrong {

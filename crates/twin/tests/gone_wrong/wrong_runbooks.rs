@@ -44,6 +44,7 @@ const ROWS: &[Row] = &[
         violations: &[V::FenceLeftUp, V::VersionsDiffer, V::ClusterDown],
         refused: "cannot reset etcd while another server is alive",
     },
+    Row { name: "plans-left", violations: &[V::PlanLeft], refused: "" },
     Row {
         name: "reset-again-after-start",
         violations: &[V::ResetAfterStart, V::FenceLeftUp, V::ClusterDown],
@@ -172,7 +173,7 @@ async fn rehearse(name: &str) -> (Rig, Ended) {
     let text = text(name);
     let mut rig = match text.contains("supersedes: true") {
         true => Rig::upgraded(TwinSpec::default()).await,
-        false => Rig::new(TwinSpec::default()),
+        false => Rig::new(TwinSpec { upgrade_controller: text.contains("UpgradePlan("), ..TwinSpec::default() }),
     };
     assert_eq!(rig.kinds(), [], "before {name}");
     let ended = rig.run_text(name, &text, &[]).await;

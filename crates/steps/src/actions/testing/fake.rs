@@ -68,6 +68,8 @@ pub struct State {
     pub web: BTreeMap<String, u16>,
     /// What forbids every eviction; empty: nothing does.
     pub budget: String,
+    /// What the system-upgrade-controller does with a node that it is handed.
+    pub controller: super::suc::Controller,
     /// Changes that were sent to hosts, and how many writes the API took.
     pub changes: Vec<String>,
     next_uid: u64,

@@ -40,9 +40,7 @@ impl KubeApi for Fake {
                     return refuse(409);
                 }
                 let mut body = request.body.clone();
-                if at.contains("/backups/") || at.contains("/restores/") {
-                    body["status"] = json!({ "phase": "Completed" });
-                }
+                seen_by_its_controller(&at, &mut body);
                 state.put(&at, body);
                 Ok(KubeResponse { status: 201, body: state.objects[&at].clone() })
             }
@@ -55,7 +53,9 @@ impl KubeApi for Fake {
                 let mut body = body.clone();
                 merge(&mut body, &request.body);
                 state.put(path, body);
-                Ok(KubeResponse { status: 200, body: state.objects[path].clone() })
+                let answer = state.objects[path].clone();
+                state.controller_acts(path);
+                Ok(KubeResponse { status: 200, body: answer })
             }
             KubeVerb::Delete => {
                 let Some(body) = state.objects.get(path) else { return refuse(404) };
@@ -63,6 +63,7 @@ impl KubeApi for Fake {
                     return refuse(409);
                 }
                 state.objects.remove(path);
+                state.pods_go(path);
                 Ok(KubeResponse { status: 200, body: Value::Null })
             }
             KubeVerb::Replace => panic!("objects are never replaced"),
@@ -89,6 +90,17 @@ fn evict(state: &mut State, path: &str, eviction: &Value) -> KubeResponse {
         state.objects.remove(pod);
     }
     KubeResponse { status: 201, body: json!({ "status": "Success" }) }
+}
+
+/// What the controller of a new object says of it at once.
+fn seen_by_its_controller(at: &str, body: &mut Value) {
+    if at.contains("/backups/") || at.contains("/restores/") {
+        body["status"] = json!({ "phase": "Completed" });
+    }
+    if at.contains("/plans/") {
+        let tag = body["spec"]["version"].as_str().unwrap_or_default().replace('+', "-");
+        body["status"] = json!({ "latestVersion": tag, "latestHash": "hash" });
+    }
 }
 
 /// Whether an object is in a collection, of one namespace or of all.

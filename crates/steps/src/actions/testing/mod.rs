@@ -3,6 +3,7 @@
 
 mod fake;
 mod kube;
+pub mod suc;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
