@@ -18,4 +18,5 @@ mod kills;
 mod power;
 mod rollback;
 mod scene;
+mod suc;
 mod writes;
