@@ -57,7 +57,7 @@ pub enum ViolationKind {
 
 impl ViolationKind {
     /// All of them, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::TwoControlPlanes,
         Self::ResetAfterStart,
         Self::AcknowledgedWriteLost,
