@@ -222,3 +222,38 @@ fn one_who_takes_over_a_run_follows_its_reset_that_is_under_way_and_does_not_rep
     assert_eq!(log.as_array().unwrap().iter().filter(resets).count(), 1);
     assert_eq!(scenario.ask_twin(Ask::Judge, Value::Null), json!([]));
 }
+
+#[test]
+fn who_has_nothing_but_the_hosts_takes_a_rollback_over_whatever_it_has_begun() {
+    let scenario = Scenario::with_twin_of(&[&SHAPE[..], &["--speed", "30"]].concat());
+    let (alice, bob) = (Operator::new(&scenario, "alice"), Operator::new(&scenario, "bob"));
+    alice.does(&["run", "upgrade", "--yes"]).ends_with(0);
+    for (dies_at, order) in [
+        ("stop-servers/KillNode@server-1", "start KillNode"),
+        ("reset/ClusterReset@server-0", "start ClusterReset"),
+        ("join/JoinCluster@server-1", "start StartUnit"),
+    ] {
+        let mut dying = alice.starts(&["run", "rollback", "--yes", "-o", "json"]);
+        assert!(dying.reads_until(&format!(r#""kind":"ApplyStarted","data":{{"instance":"{dies_at}"#)), "{dies_at}");
+        let dead = alice.open_run().unwrap();
+        await_order(&scenario, &dead, order);
+        dying.kill();
+        std::fs::remove_dir_all(&alice.state).unwrap();
+
+        let held = bob.does(&["run", "rollback", "--yes"]).ends_with(5);
+        held.says("held by alice@").says(&dead).says("\n  server-0: ").says("--takeover");
+        bob.does(&["run", "rollback", "--yes", "--takeover"]).ends_with(0).says("taking over from alice@");
+        nobody_acted_between_the_others_orders(&scenario);
+    }
+}
+
+/// Waits until a host has begun such an order of a run.
+fn await_order(scenario: &Scenario, run: &str, order: &str) {
+    let deadline = Instant::now() + REST;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let is_it = |entry: &Value| text(&entry["what"]).starts_with(order) && text(&entry["unit"]).contains(run);
+    while !scenario.ask_twin(Ask::Log, Value::Null).as_array().unwrap().iter().any(is_it) {
+        assert!(Instant::now() < deadline, "no {order} of {run} was begun");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -17,7 +17,7 @@ pub fn write_before(scene: &Scene) {
     api(scene, "POST", "/api/v1/namespaces", r#"{"metadata":{"name":"shop"}}"#);
     for number in 0..10 {
         create(scene, &format!("order-{number}"), "paid");
-        etcdctl(&scene.init(), &format!("put /lab/raw/{number} before-{number}"));
+        etcdctl(&scene.first(), &format!("put /lab/raw/{number} before-{number}"));
     }
 }
 
@@ -26,7 +26,7 @@ pub fn write_after(scene: &Scene) {
     create(scene, "order-new", "open");
     api(scene, "PATCH", "/api/v1/namespaces/shop/configmaps/order-1", r#"{"data":{"state":"returned"}}"#);
     api(scene, "DELETE", "/api/v1/namespaces/shop/configmaps/order-2", "");
-    let host = scene.init();
+    let host = scene.first();
     etcdctl(&host, "put /lab/raw/new after");
     etcdctl(&host, "put /lab/raw/1 after");
     etcdctl(&host, "del /lab/raw/2");
@@ -42,7 +42,7 @@ pub fn digest(scene: &Scene) -> String {
 
 /// The keys that are there now.
 pub fn keys(scene: &Scene) -> Vec<String> {
-    let read = |place: &&str| etcdctl(&scene.init(), &format!("get --keys-only --prefix {place}"));
+    let read = |place: &&str| etcdctl(&scene.first(), &format!("get --keys-only --prefix {place}"));
     PLACES.iter().map(read).flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
@@ -52,7 +52,7 @@ pub fn etcdctl(host: &Host<'_>, words: &str) -> String {
     host.must(&format!("ETCDCTL_API=3 etcdctl --endpoints http://127.0.0.1:2379 {words}")).unwrap()
 }
 
-/// Asks the API server of the init server, until it says yes.
+/// Asks the first server's API, until it says yes.
 #[track_caller]
 pub fn api(scene: &Scene, method: &str, path: &str, body: &str) -> String {
     let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
@@ -64,7 +64,7 @@ pub fn api(scene: &Scene, method: &str, path: &str, body: &str) -> String {
     );
     let until = Instant::now() + DEADLINE;
     loop {
-        let answer = scene.init().exec_within(&script, body.as_bytes(), DEADLINE).unwrap();
+        let answer = scene.first().exec_within(&script, body.as_bytes(), DEADLINE).unwrap();
         if answer.success() {
             return answer.stdout;
         }

@@ -38,6 +38,13 @@ impl Outcome {
         assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
         self
     }
+
+    /// Asserts that standard error has this text.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "no {text:?} in:\n{}", self.stderr);
+        self
+    }
 }
 
 /// A command that is under way, whose records are read as they come. Killed when the test ends.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::cluster;
 use crate::data;
-use crate::rollback::within_budget;
+use crate::figures::within_budget;
 use crate::scene::{K3S_NEW, K3S_OLD, Scene};
 use crate::writes;
 

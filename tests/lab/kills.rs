@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::chance::Chance;
-use crate::cluster;
-use crate::data;
 use crate::engine::Engine;
-use crate::scene::{NEW, OLD, Scene};
-use crate::writes;
+use crate::proof::Before;
+use crate::scene::Scene;
+use crate::{data, writes};
 
 /// Kills, unless `RKE2FLOW_KILLS` says otherwise.
 const KILLS: usize = 3;
@@ -29,41 +28,26 @@ const TICK: Duration = Duration::from_millis(20);
 
 #[test]
 fn a_rollback_survives_kills_of_the_engine_and_the_loss_of_the_network_during_the_reset() {
-    let Some(scene) = Scene::new("a rollback that is killed in the lab") else { return };
+    let Some(scene) = Scene::of("a rollback that is killed in the lab", 3, 3) else { return };
     data::write_before(&scene);
-    let before = data::digest(&scene);
+    let before = Before::of(&scene);
     scene.rke2flow(&["run", "backup.ron", "--yes"]).ends_with(0);
 
     let mut killer = Killer::new();
-    rolled_back(&scene, &before, |scene| {
+    before.move_on(&scene);
+    before.comes_back(&scene, |scene| {
         let engine = killer.kill(scene, start(scene), RECORDS_BEFORE_RESET);
         let engine = cut_off_during_the_reset(scene, engine);
         killer.drive(scene, engine);
     });
     while killer.left > 0 {
-        rolled_back(&scene, &before, |scene| killer.drive(scene, start(scene)));
+        before.move_on(&scene);
+        before.comes_back(&scene, |scene| killer.drive(scene, start(scene)));
     }
 }
 
 fn start(scene: &Scene) -> Engine {
     scene.start(&["run", "rollback.ron", "--yes"])
-}
-
-/// Changes data and versions, rolls back in this way, and looks whether all is as it was after one single reset.
-fn rolled_back(scene: &Scene, before: &str, drive: impl FnOnce(&Scene)) {
-    data::write_after(scene);
-    assert_ne!(data::digest(scene), before);
-    for host in scene.hosts() {
-        host.install(NEW).unwrap();
-    }
-    let (began, resets) = (Timestamp::now(), cluster::resets(scene));
-    drive(scene);
-    assert_eq!(cluster::resets(scene), resets + 1, "resets that were begun");
-    assert_eq!(data::digest(scene), before);
-    cluster::runs_version(scene, OLD);
-    cluster::every_server_votes(scene);
-    cluster::nothing_is_held(scene);
-    writes::came_from_one_control_plane(scene, began);
 }
 
 /// Kills engines at moments of chance.
@@ -109,13 +93,13 @@ impl Killer {
 /// The network is away from the middle of the reset until it has ended. The engine lives on.
 fn cut_off_during_the_reset(scene: &Scene, mut engine: Engine) -> Engine {
     engine.await_record("ApplyStarted", "/ClusterReset@");
-    let resetting = || scene.init().exec("pgrep -f '[c]luster-reset-restore-path'").unwrap().success();
+    let resetting = || scene.first().exec("pgrep -f '[c]luster-reset-restore-path'").unwrap().success();
     await_that("the reset to run", resetting);
     scene.lab.cut_operator().unwrap();
     let cut = Timestamp::now();
     await_that("the reset to end", || !resetting());
     std::thread::sleep(CUT_OFF);
-    let reset = writes::newest_reset(scene);
+    let (_, reset) = writes::newest_reset(scene);
     assert!(reset.to > cut, "the reset had ended before the operator was cut off");
     scene.lab.heal_operator().unwrap();
     eprintln!("the reset ended {:.1} s after the cut", reset.to.duration_since(cut).as_secs_f64());

@@ -1,4 +1,4 @@
-//! End-to-end tests on real hosts: the binary `rke2flow` from the outside, in a lab of three servers and three agents.
+//! End-to-end tests on real hosts: the binary `rke2flow` from the outside, in labs of as many hosts as the test needs.
 //!
 //! What counts is what the test sees by itself: etcd's own keys, processes, files and units on the hosts, and what the
 //! workload was told by whichever API server answered it. What rke2flow says is compared with that, never believed.
@@ -13,10 +13,17 @@ mod chance;
 mod cluster;
 mod data;
 mod engine;
+mod figures;
 mod k3s;
 mod kills;
 mod power;
+mod proof;
+mod rebuild;
 mod rollback;
 mod scene;
+mod single;
 mod suc;
+mod upload;
+mod variants;
+mod watch;
 mod writes;

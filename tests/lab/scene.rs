@@ -28,13 +28,13 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Three servers and three agents that run [`OLD`]. `None` where no lab can be made.
-    pub fn new(test: &str) -> Option<Self> {
+    /// Servers and agents that run [`OLD`]. `None` where no lab can be made.
+    pub fn of(test: &str, servers: u8, agents: u8) -> Option<Self> {
         if !hosts::required_or_left_out(test) {
             return None;
         }
         build::programs();
-        let lab = hosts::turn().unwrap().up(|spec| spec).unwrap();
+        let lab = hosts::turn().unwrap().up(|spec| spec.hosts(servers, agents)).unwrap();
         assert_eq!(lab.spec().version, OLD);
         lab.add_release(NEW).unwrap();
         Some(Self { lab, home: tempfile::tempdir().unwrap() })
@@ -56,25 +56,45 @@ impl Scene {
         if self.lab.spec().version == K3S_OLD { "k3s" } else { "rke2" }
     }
 
-    /// Every host, servers first.
+    /// Every host that is on, servers first: one that a test has turned off takes part in nothing.
     pub fn hosts(&self) -> Vec<Host<'_>> {
-        self.lab.hosts()
+        self.lab.hosts().into_iter().filter(Host::is_on).collect()
     }
 
-    /// The servers.
+    /// The servers that are on.
     pub fn servers(&self) -> Vec<Host<'_>> {
         self.hosts().into_iter().filter(|host| host.role() == Role::Server).collect()
     }
 
-    /// The server that a reset happens on.
-    pub fn init(&self) -> Host<'_> {
-        self.lab.host(&self.lab.spec().init).unwrap()
+    /// The first server that is on: through it the cluster is asked.
+    pub fn first(&self) -> Host<'_> {
+        self.servers().swap_remove(0)
+    }
+
+    /// A host.
+    pub fn host(&self, name: &str) -> Host<'_> {
+        self.lab.host(name).unwrap()
+    }
+
+    /// Changes the cluster file's text.
+    pub fn change_cluster_file(&self, change: impl FnOnce(String) -> String) {
+        let text = change(fs::read_to_string(self.cluster_file()).unwrap());
+        fs::write(self.path("cluster.ron"), text).unwrap();
     }
 
     /// Runs the binary to its end.
     #[track_caller]
     pub fn rke2flow(&self, arguments: &[&str]) -> Outcome {
         Outcome::of(self.command(arguments))
+    }
+
+    /// The same as another person, who has nothing but the cluster file.
+    #[track_caller]
+    pub fn rke2flow_of(&self, person: &str, arguments: &[&str]) -> Outcome {
+        let mut command = self.command(arguments);
+        command.env("SUDO_USER", person).env("USER", person);
+        command.env("RKE2FLOW_STATE_DIR", self.path(&format!("state-of-{person}")));
+        Outcome::of(command)
     }
 
     /// Starts the binary, which tells its records.
@@ -113,10 +133,16 @@ impl Scene {
         self.home.path().join(name)
     }
 
+    /// The operator's own, once he has changed it.
+    fn cluster_file(&self) -> PathBuf {
+        let own = self.path("cluster.ron");
+        if own.exists() { own } else { self.lab.cluster_file() }
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rke2flow"));
         command.args(arguments).current_dir(self.home.path()).stdin(Stdio::null());
-        command.env("RKE2FLOW_STATE_DIR", self.path("state")).env("RKE2FLOW_CLUSTER", self.lab.cluster_file());
+        command.env("RKE2FLOW_STATE_DIR", self.path("state")).env("RKE2FLOW_CLUSTER", self.cluster_file());
         command.env("NO_COLOR", "1").env("HOME", self.home.path());
         for inherited in ["TRACEPARENT", "OTEL_EXPORTER_OTLP_ENDPOINT", "SSH_AUTH_SOCK", "RUST_LOG"] {
             command.env_remove(inherited);

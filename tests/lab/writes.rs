@@ -36,25 +36,30 @@ pub fn since(scene: &Scene, since: Timestamp) -> Vec<Write> {
     hosts.iter().flat_map(of_node).filter(|write| write.at >= since).collect()
 }
 
-/// When the newest restore of a snapshot ran: from the moment at which rke2flow's order began to the reset's last word.
+/// The newest restore of a snapshot on the servers that are on: the server, and from the moment at which rke2flow's order
+/// began to the reset's last word.
 #[track_caller]
-pub fn newest_reset(scene: &Scene) -> Stretch {
-    let found = scene
-        .init()
-        .must(
-            "cd /var/lib/rke2flow && log=$(find . -name reset.log -exec stat -c '%.6Y %n' {} + \
-             | sort -n | tail -n 1 | cut -d ' ' -f 2) && stat -c %.6Y \"${log%/*}/started\" \"$log\"",
-        )
-        .unwrap();
-    let mut moments = found.lines().map(moment);
-    Stretch { from: moments.next().unwrap(), to: moments.next().unwrap() }
+pub fn newest_reset(scene: &Scene) -> (String, Stretch) {
+    let of_server = |server: &Host<'_>| {
+        let found = server
+            .must(
+                "mkdir -p /var/lib/rke2flow && cd /var/lib/rke2flow && \
+                 log=$(find . -name reset.log -exec stat -c '%.6Y %n' {} + | sort -n | tail -n 1 | cut -d ' ' -f 2) && \
+                 [ -z \"$log\" ] || stat -c %.6Y \"${log%/*}/started\" \"$log\"",
+            )
+            .unwrap();
+        let mut moments = found.lines().map(moment);
+        Some((server.name().to_owned(), Stretch { from: moments.next()?, to: moments.next()? }))
+    };
+    let resets = scene.servers().iter().filter_map(of_server).collect::<Vec<_>>();
+    resets.into_iter().max_by_key(|(_, reset)| reset.from).unwrap()
 }
 
 /// Asserts that there was one control plane at every moment since `since`: from the first moment of the reset on, nobody
 /// was told *yes* by a server before that server's own start afterwards; and what was acknowledged is in etcd.
 #[track_caller]
 pub fn came_from_one_control_plane(scene: &Scene, since: Timestamp) {
-    let reset = newest_reset(scene);
+    let (_, reset) = newest_reset(scene);
     let (before, after): (Vec<Write>, Vec<Write>) =
         self::since(scene, since).into_iter().partition(|write| write.at < reset.from);
     assert!(before.len() > 5, "too few writes before the reset to prove anything: {before:?}");
@@ -64,6 +69,9 @@ pub fn came_from_one_control_plane(scene: &Scene, since: Timestamp) {
         let early: Vec<_> = after.iter().filter(|write| is_answered_by(write, &server) && write.at < started).collect();
         assert!(early.is_empty(), "{} was started at {started} and answered before: {early:?}", server.name());
     }
+    let is_known = |write: &Write| scene.servers().iter().any(|server| is_answered_by(write, server));
+    let strange: Vec<_> = after.iter().filter(|write| !is_known(write)).collect();
+    assert!(strange.is_empty(), "answered by a server that is off: {strange:?}");
     for host in scene.hosts() {
         let newest = of_node(&host).pop().unwrap_or_else(|| panic!("no writes of {}", host.name()));
         assert!(newest.at > reset.to, "{} has not written since the reset: {newest:?}", host.name());
@@ -81,14 +89,14 @@ fn is_answered_by(write: &Write, server: &Host<'_>) -> bool {
 }
 
 /// When the process of its unit was started.
-fn started_at(server: &Host<'_>) -> Timestamp {
+pub fn started_at(server: &Host<'_>) -> Timestamp {
     let unit = server.unit();
     let asked = format!("date -d \"$(systemctl show --timestamp=us+utc -P ExecMainStartTimestamp {unit})\" +%s.%6N");
     moment(server.must(&asked).unwrap().trim())
 }
 
 /// Seconds since 1970 with six decimals.
-fn moment(text: &str) -> Timestamp {
+pub fn moment(text: &str) -> Timestamp {
     let micros: i64 = text.replace('.', "").parse().unwrap();
     Timestamp::from_microsecond(micros).unwrap()
 }
@@ -106,7 +114,7 @@ fn of_node(host: &Host<'_>) -> Vec<Write> {
 /// What etcd has of a node's count.
 fn kept(scene: &Scene, node: &str) -> u64 {
     let key = format!("/registry/core/configmaps/default/lab-writes-{node}");
-    let object = etcdctl(&scene.init(), &format!("get --print-value-only {key}"));
+    let object = etcdctl(&scene.first(), &format!("get --print-value-only {key}"));
     let object: Value = serde_json::from_str(&object).unwrap();
     object["data"]["count"].as_str().unwrap().parse().unwrap()
 }

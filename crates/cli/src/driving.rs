@@ -18,7 +18,7 @@ use tracing::Instrument;
 
 use crate::args::{ConsentArgs, Global, Output};
 use crate::asking::Keyboard;
-use crate::claiming::ClusterClaims;
+use crate::claiming::{ClusterClaims, StuckReset};
 use crate::exit::{Exit, Outcome, Problem};
 use crate::held::held_lines;
 use crate::observing::Watcher;
@@ -114,6 +114,8 @@ impl Driving<'_> {
             holder: who.clone(),
             takeover: takeover(self.consent, &replayed.plan),
             screen: screen.clone(),
+            clock: Clock::with_speed(cluster.speed()),
+            stuck_reset: StuckReset::of(&replayed.plan),
         };
         let detail = if self.global.verbose > 0 { Detail::More } else { Detail::Plain };
         let progress = Progress::new(&replayed.plan, Colour::of_stderr(), detail);
@@ -332,6 +334,9 @@ fn engine_problem(error: &EngineError, id: &RunId, again: &str) -> Problem {
     };
     let problem = Problem::new(exit, format!("run {id} cannot go on")).observed(error);
     match error {
+        EngineError::Claim(ClaimError::Failed(failure)) if !failure.next.is_empty() => {
+            problem.next(format!("{again}\n{}", failure.next))
+        }
         EngineError::Claim(ClaimError::HeldBy { holder, .. }) => problem.next(format!(
             "{again}   (when {holder} is done)\n{again} --takeover   (when {holder} will not go on, for certain)"
         )),

@@ -8,6 +8,7 @@ mod command;
 mod driving;
 mod exit;
 mod fingerprint;
+mod found;
 mod held;
 mod logging;
 mod lost;

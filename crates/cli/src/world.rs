@@ -13,6 +13,7 @@ use rke2flow_steps::host::Takeover;
 use rke2flow_steps::ports::{Access, AccessError};
 
 use crate::exit::{Exit, Problem};
+use crate::found::left_on;
 use crate::lost;
 use crate::passphrase::AtTerminal;
 use crate::runs::Runs;
@@ -28,6 +29,7 @@ pub async fn reach(cluster: Arc<Cluster>, plan: &Plan) -> Result<Reached, Proble
     let alive = hosts(&cluster, &lost);
     let (checked, of_lost) = tokio::join!(connected.shell.check_all(&alive), connected.shell.check_all(&lost));
     let claim = held(&checked);
+    let left = left_behind(&checked);
     let marks = lost::marks(&checked);
     let refused = refusals(checked);
     if !refused.is_empty() {
@@ -35,7 +37,7 @@ pub async fn reach(cluster: Arc<Cluster>, plan: &Plan) -> Result<Reached, Proble
     }
     lost::must_be_gone(&of_lost)?;
     lost::must_be_clean(&alive, &marks, plan)?;
-    Ok(Reached { access: connected.access, claim })
+    Ok(Reached { access: connected.access, claim, left })
 }
 
 /// A cluster whose hosts all answered.
@@ -44,10 +46,13 @@ pub struct Reached {
     pub access: Access,
     /// The greatest claim that a host remembers and nobody has released.
     pub claim: Option<ClaimState>,
+    /// What its hosts have of a run that is not finished, one line each.
+    left: Vec<String>,
 }
 
 impl Reached {
-    /// Refuses when somebody holds the cluster whose claim may not be passed over: no run is created then.
+    /// Refuses when somebody holds the cluster whose claim may not be passed over: no run is created then. Says what is
+    /// taken over, otherwise.
     pub fn must_be_free(&self, who: &str, takeover: Takeover, runs: &Runs) -> Result<(), Problem> {
         let Some(state) = &self.claim else { return Ok(()) };
         let may_pass = match takeover {
@@ -55,10 +60,14 @@ impl Reached {
             Takeover::OwnRuns => state.claim.holder == who,
             Takeover::No => false,
         };
+        let run = &state.claim.run;
         if may_pass {
+            if takeover == Takeover::Anyone {
+                eprintln!("taking over from {}, run {run}", state.claim.holder);
+                self.left.iter().for_each(|line| eprintln!("  {line}"));
+            }
             return Ok(());
         }
-        let run = &state.claim.run;
         let since = Timestamp::from_second(state.since).map_or_else(|_| "unknown".to_owned(), |at| at.to_string());
         let next = if runs.see(run).is_ok() {
             [format!("status {run}"), format!("resume {run}"), format!("abort {run}")]
@@ -66,7 +75,7 @@ impl Reached {
                 .join("\n")
         } else {
             format!(
-                "ask {}; rke2flow run … --takeover   (when that run will not go on, for certain)",
+                "ask {}\nrke2flow run … --takeover   (when that run will not go on, for certain; what it has begun is waited for)",
                 state.claim.holder
             )
         };
@@ -74,8 +83,13 @@ impl Reached {
             Exit::Held,
             format!("the cluster is held by {} since {since}, for run {run}", state.claim.holder),
         )
+        .observed(self.left.join("\n"))
         .next(next))
     }
+}
+
+fn left_behind(checked: &[Checked]) -> Vec<String> {
+    checked.iter().filter_map(|(host, answer)| left_on(host, &answer.as_ref().ok()?.survey)).collect()
 }
 
 fn held(checked: &[Checked]) -> Option<ClaimState> {

@@ -82,10 +82,8 @@ enum Verb {
     S3 {
         /// Where it listens
         listen: std::net::SocketAddr,
-        /// File with the access key id
-        access_key: PathBuf,
-        /// File with the secret access key
-        secret_key: PathBuf,
+        /// The lab's directory, which has its accounts
+        directory: PathBuf,
     },
 }
 
@@ -152,7 +150,7 @@ fn run(name: &LabName, verb: Verb) -> Result<ExitCode, LabError> {
         Verb::Install { host, version } => install(&Lab::open(name)?, &host, version)?,
         Verb::Release { version } => Lab::open(name)?.add_release(&version)?,
         Verb::Status => status(&Lab::open(name)?)?,
-        Verb::S3 { listen, access_key, secret_key } => serve_s3(listen, &access_key, &secret_key)?,
+        Verb::S3 { listen, directory } => serve_s3(listen, &directory)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -214,8 +212,8 @@ fn status(lab: &Lab) -> Result<(), LabError> {
     Ok(())
 }
 
-fn serve_s3(listen: std::net::SocketAddr, access_key: &Path, secret_key: &Path) -> Result<(), LabError> {
+fn serve_s3(listen: std::net::SocketAddr, directory: &Path) -> Result<(), LabError> {
     let failed = |source| LabError::File { what: "start threads for", path: listen.to_string().into(), source };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(failed)?;
-    runtime.block_on(hosts::s3::serve(listen, access_key, secret_key))
+    runtime.block_on(hosts::s3::serve(listen, directory))
 }

@@ -4,9 +4,11 @@
 //! attempt, and from then on only asked about.
 
 mod claims;
+mod handover;
 mod order;
 
 pub use claims::{Claimed, Claims, ClaimsError, Takeover};
+pub use handover::AtWork;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;

@@ -29,6 +29,7 @@ pub const REGION: &str = "us-east-1";
 const PORT: u16 = 9000;
 const ACCESS_KEY: &str = "s3_access_key";
 const SECRET_KEY: &str = "s3_secret_key";
+const READER: [&str; 2] = ["s3_reader_access_key", "s3_reader_secret_key"];
 const START_DEADLINE: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(10);
 
@@ -37,13 +38,22 @@ pub fn endpoint(lab: &Lab) -> String {
     format!("{}:{PORT}", lab.subnet().s3())
 }
 
-/// The one account.
+/// The account that everybody has.
 pub fn credentials(lab: &Lab) -> Result<Credentials, LabError> {
+    account(lab.dir(), [ACCESS_KEY, SECRET_KEY])
+}
+
+/// An account that may look into the bucket and change nothing.
+pub fn reader(lab: &Lab) -> Result<Credentials, LabError> {
+    account(lab.dir(), READER)
+}
+
+fn account(directory: &Path, [access_key, secret_key]: [&str; 2]) -> Result<Credentials, LabError> {
     let read = |name: &str| {
-        let path = lab.dir().join(name);
+        let path = directory.join(name);
         fs::read_to_string(&path).map(|text| text.trim_end().to_owned()).map_err(file("read", &path))
     };
-    Ok(Credentials { access_key: read(ACCESS_KEY)?, secret_key: read(SECRET_KEY)? })
+    Ok(Credentials { access_key: read(access_key)?, secret_key: read(secret_key)? })
 }
 
 /// As the cluster file has it.
@@ -59,25 +69,26 @@ pub fn in_cluster_file(lab: &Lab) -> S3 {
     }
 }
 
-/// What the process does: serves until it is killed.
-pub async fn serve(listen: SocketAddr, access_key: &Path, secret_key: &Path) -> Result<(), LabError> {
-    let read = |path: &Path| fs::read_to_string(path).map_err(file("read", path));
-    let [access_key, secret_key] = [read(access_key)?, read(secret_key)?].map(|text| text.trim_end().to_owned());
+/// What the process does: serves until it is killed. The accounts are in the lab's directory.
+pub async fn serve(listen: SocketAddr, directory: &Path) -> Result<(), LabError> {
+    let (account, reader) = (account(directory, [ACCESS_KEY, SECRET_KEY])?, account(directory, READER)?);
     let listener = tokio::net::TcpListener::bind(listen).await.map_err(file("listen on", &address(listen)))?;
-    S3Server::alone(BUCKET, Credentials { access_key, secret_key }).listen(listener).await;
+    S3Server::alone(BUCKET, account).with_reader(reader).listen(listener).await;
     Ok(())
 }
 
 /// Starts the process, and returns when it listens.
 pub(super) fn start(lab: &Lab) -> Result<(), LabError> {
     let secret = |error: rke2flow_twin::serve::ServeError| LabError::Secret(error.to_string());
-    write_secret(&lab.dir().join(ACCESS_KEY), &secret_word::<10>().map_err(secret)?)?;
-    write_secret(&lab.dir().join(SECRET_KEY), &secret_word::<20>().map_err(secret)?)?;
+    for [access_key, secret_key] in [[ACCESS_KEY, SECRET_KEY], READER] {
+        write_secret(&lab.dir().join(access_key), &secret_word::<10>().map_err(secret)?)?;
+        write_secret(&lab.dir().join(secret_key), &secret_word::<20>().map_err(secret)?)?;
+    }
     network::make_host(&lab.spec().name, PORT_NAME, &lab.subnet().s3())?;
     let cgroup = lab.cgroup().child(PORT_NAME);
     cgroup.make().map_err(file("make the cgroup", cgroup.path()))?;
     let log = lab.dir().join("s3.log");
-    let arguments = ["s3".into(), endpoint(lab).into(), lab.dir().join(ACCESS_KEY), lab.dir().join(SECRET_KEY)];
+    let arguments = ["s3".into(), endpoint(lab).into(), lab.dir().to_owned()];
     let namespace = network::namespace(&lab.spec().name, PORT_NAME);
     boot::start_in(&namespace, &cgroup, &program::find("rke2flow-lab")?, &arguments, &log)
         .map_err(file("start the S3 endpoint, log", &log))?;

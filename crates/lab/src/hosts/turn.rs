@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -15,20 +15,43 @@ const TURN_DEADLINE: Duration = Duration::from_secs(30 * 60);
 /// How long `up` waits for other labs' networks to be made.
 const NETWORK_DEADLINE: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(20);
-/// The lab of whichever test has its turn.
-const TEST: &str = "test";
+/// The labs that tests have at the same time on a machine, each with its lock: tests wait more than they work.
+const PLACES: [(&str, &str); 2] = [("turn", "test"), ("turn2", "test2")];
 
-/// A test's turn to have a lab: one at a time on this machine, so that time means the same in each. It ends when this
-/// is dropped, or when the process ends.
+/// A test's turn to have a lab: two at a time on this machine. It ends when this is dropped, or when the process ends.
 #[derive(Debug)]
-pub struct Turn(#[expect(dead_code, reason = "held, never read")] fs::File);
+pub struct Turn {
+    #[expect(dead_code, reason = "held, never read")]
+    lock: fs::File,
+    lab: &'static str,
+}
 
 /// Waits for a turn, and removes what a test that was killed has left.
 pub fn turn() -> Result<Turn, LabError> {
-    let turn = Turn(lock("turn", TURN_DEADLINE, "another test's lab")?);
+    let until = Instant::now() + TURN_DEADLINE;
+    let turn = loop {
+        if let Some(turn) = free_place()? {
+            break turn;
+        }
+        if Instant::now() >= until {
+            let what = format!("other tests' labs ({BASE}/turn.lock)");
+            return Err(LabError::Waited { what, seconds: TURN_DEADLINE.as_secs(), seen: String::new() });
+        }
+        std::thread::sleep(TICK);
+    };
     let name = turn.name();
     down(&name, &name.default_dir())?;
     Ok(turn)
+}
+
+fn free_place() -> Result<Option<Turn>, LabError> {
+    for (name, lab) in PLACES {
+        let (path, file) = open(name)?;
+        if try_lock(&path, &file)? {
+            return Ok(Some(Turn { lock: file, lab }));
+        }
+    }
+    Ok(None)
 }
 
 impl Turn {
@@ -41,7 +64,7 @@ impl Turn {
 
     /// The name under which to make the lab.
     pub fn name(&self) -> LabName {
-        LabName::new(TEST).expect("a fixed name that fits")
+        LabName::new(self.lab).expect("fixed names that fit")
     }
 }
 
@@ -51,23 +74,31 @@ pub fn network() -> Result<fs::File, LabError> {
 }
 
 fn lock(name: &str, deadline: Duration, what: &'static str) -> Result<fs::File, LabError> {
+    let (path, file) = open(name)?;
+    let until = Instant::now() + deadline;
+    while !try_lock(&path, &file)? {
+        if Instant::now() >= until {
+            let what = format!("{what} ({})", path.display());
+            return Err(LabError::Waited { what, seconds: deadline.as_secs(), seen: String::new() });
+        }
+        std::thread::sleep(TICK);
+    }
+    Ok(file)
+}
+
+fn open(name: &str) -> Result<(PathBuf, fs::File), LabError> {
     let path = Path::new(BASE).join(format!("{name}.lock"));
     let failed = |source: io::Error| LabError::File { what: "lock", path: path.clone(), source };
     fs::DirBuilder::new().recursive(true).mode(0o755).create(BASE).map_err(failed)?;
     let file = fs::OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
-    let until = Instant::now() + deadline;
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(TICK),
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(LabError::Waited {
-                    what: format!("{what} ({})", path.display()),
-                    seconds: deadline.as_secs(),
-                    seen: String::new(),
-                });
-            }
-            Err(error) => return Err(failed(error.into())),
-        }
+    Ok((path, file))
+}
+
+/// Whether it is locked now.
+fn try_lock(path: &Path, file: &fs::File) -> Result<bool, LabError> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(LabError::File { what: "lock", path: path.to_owned(), source: error.into() }),
     }
 }

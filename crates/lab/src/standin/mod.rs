@@ -16,6 +16,7 @@ pub mod layout;
 pub mod log;
 pub mod manifest;
 pub mod member;
+pub mod membership;
 pub mod node;
 pub mod password;
 pub mod release;

@@ -18,7 +18,9 @@ use super::layout::{API_PORT, ETCD_CLIENT_PORT, Layout};
 use super::node::{Ending, Server};
 use super::settings::Settings;
 use super::token::Token;
-use super::{bootstrap, children, flavor, join, log, manifest, member, password, reset, runtime, storage, supervisor};
+use super::{
+    bootstrap, children, flavor, join, log, manifest, member, membership, password, reset, runtime, storage, supervisor,
+};
 use crate::api::authority::Authority;
 use crate::process::ControlPlane;
 
@@ -99,6 +101,8 @@ async fn serve(server: Arc<Server>, joining: Option<(Client, String)>) -> Result
         tokio::spawn(member::manage_learners(server.clone()));
         member::ready(&server).await;
         start_control_plane(&server, was_reset).await?;
+        let tied = server.clone();
+        tokio::spawn(async move { membership::keep(&tied).await });
         upkeep(&server).await
     };
     tokio::select! {

@@ -12,7 +12,7 @@ use crate::actions::http_check;
 use crate::actions::members::{server, voters};
 use crate::actions::node_ready::staleness;
 use crate::actions::{Clocks, Finding, Goal, LEASE_FRESH, World, info, known, moment, stamp};
-use crate::kinds::{Lease, Node, Workload};
+use crate::kinds::{Lease, Node, Pod, Workload};
 
 /// Goal: the cluster is healthy: servers, etcd, nodes, system pods, health URLs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ impl Health {
                 Err(failure) => Finding::fail("nodes", failure.to_string()),
             },
         });
-        findings.push(match system_pods(world).await {
+        findings.push(match system_pods(world, lost).await {
             Ok(found) => found,
             Err(failure) => Finding::fail("system pods", failure.to_string()),
         });
@@ -113,12 +113,16 @@ impl Health {
 }
 
 /// Rollouts of kube-system, by generation: a count of running pods takes old and crashing ones for good (domain: §8).
-async fn system_pods(world: &World) -> Result<Finding, Failure> {
+async fn system_pods(world: &World, lost: &[String]) -> Result<Finding, Failure> {
     let path = |kind: &str| format!("/apis/apps/v1/namespaces/kube-system/{kind}");
     let deployments: Vec<Workload> = world.objects().list(&path("deployments")).await?.unwrap_or_default();
     let daemon_sets: Vec<Workload> = world.objects().list(&path("daemonsets")).await?.unwrap_or_default();
     let mut ill: Vec<String> = deployments.iter().filter_map(Workload::deployment_lacks).collect();
-    ill.extend(daemon_sets.iter().filter_map(Workload::daemon_set_lacks));
+    let pods: Vec<Pod> = match lost {
+        [] => Vec::new(),
+        _ => world.objects().list(Pod::SYSTEM).await?.unwrap_or_default(),
+    };
+    ill.extend(daemon_sets.iter().filter_map(|set| set.daemon_set_lacks_beside(&pods, lost)));
     let count = deployments.len() + daemon_sets.len();
     if count == 0 {
         ill.push("kube-system has neither Deployments nor DaemonSets".to_owned());
@@ -171,8 +175,32 @@ mod tests {
             scene.survey(host, |survey| survey.members.truncate(2));
         }
         scene.put(&Lease::path("server-2"), lease(NOW - 9000));
-        let goal = Health { lost: Param::Known(vec!["server-2".to_owned()]), ..health(OLD) };
-        scene.on("operator", goal).satisfied().await;
+        let goal = || Health { lost: Param::Known(vec!["server-2".to_owned()]), ..health(OLD) };
+        scene.on("operator", goal()).satisfied().await;
+        // Its Node is there, so that a DaemonSet still wants a pod on it.
+        let count = |available: i64| {
+            scene.edit("/apis/apps/v1/namespaces/kube-system/daemonsets/rke2-canal", |set| {
+                set["status"]["numberAvailable"] = available.into()
+            });
+        };
+        let pod = |ready: &str| {
+            let owner = serde_json::json!([{ "kind": "DaemonSet", "name": "rke2-canal" }]);
+            scene.put(
+                "/api/v1/namespaces/kube-system/pods/rke2-canal-gone",
+                serde_json::json!({
+                    "metadata": { "ownerReferences": owner }, "spec": { "nodeName": "server-2" },
+                    "status": { "conditions": [{ "type": "Ready", "status": ready }] },
+                }),
+            );
+        };
+        count(4);
+        assert!(scene.on("operator", goal()).pending().await.contains("4 of 5 pods available"));
+        pod("False");
+        scene.on("operator", goal()).satisfied().await;
+        pod("True");
+        assert!(scene.on("operator", goal()).pending().await.contains("3 of 4 pods available"));
+        count(5);
+        scene.on("operator", goal()).satisfied().await;
     }
 
     #[tokio::test(start_paused = true)]

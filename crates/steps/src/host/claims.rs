@@ -158,6 +158,13 @@ impl Claims {
         hosts.into_iter().zip(states).collect()
     }
 
+    /// What every host tells of itself; asked all at once.
+    pub(super) async fn surveys(&self) -> Vec<(HostName, Result<Survey, AccessError>)> {
+        let hosts = self.everyone();
+        let surveys = futures::future::join_all(hosts.iter().map(|host| self.hosts.look(host, Look::Survey))).await;
+        hosts.into_iter().zip(surveys).collect()
+    }
+
     async fn state(&self, host: &HostName) -> Result<Option<ClaimState>, AccessError> {
         let survey: Survey = self.hosts.look(host, Look::Survey).await?;
         Ok(survey.claim)

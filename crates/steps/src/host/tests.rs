@@ -10,7 +10,7 @@ use rke2flow_engine::cluster::Cluster;
 use rke2flow_engine::id::{HostName, InstanceId, RunId, StepId, Target, UnitName};
 
 use super::*;
-use crate::answer::ClaimState;
+use crate::answer::{ClaimState, ResetState};
 use crate::command::{Change, ClaimCommand};
 use crate::ports::{Http, KubeApi, KubeRequest, KubeResponse, Shell};
 
@@ -380,4 +380,33 @@ async fn a_stale_engine_does_not_win_a_host_that_was_away_when_another_one_took_
     memory.lock().unwrap().insert("s0".to_owned(), away);
     let failure = hosts.order(&context, &host("s0"), Change::StartUnit).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Fenced);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_run_has_begun_is_waited_for_and_what_does_not_end_is_named() {
+    let looks = Arc::new(Mutex::new(0));
+    let counted = looks.clone();
+    let units = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let (hosts, _) = hosts(move |host, _| match host.as_str() {
+        "s0" => {
+            let mut looks = counted.lock().unwrap();
+            *looks += 1;
+            let install: &[&str] = if *looks < 4 { &["rke2flow-r1-0a-a1", "rke2flow-r2-0a-a1"] } else { &[] };
+            printed(&Survey { our_units: units(install), ..Survey::default() })
+        }
+        "s1" => {
+            let reset = ResetState { run: "r1".to_owned(), sha256: String::new(), proved: false, started_since: false };
+            printed(&Survey { our_units: units(&["rke2flow-r1-0b-a2"]), reset: Some(reset), ..Survey::default() })
+        }
+        "s2" => Err(unreachable("s2")),
+        _ => printed(&Survey { our_units: units(&["rke2flow-r2-0c-a1"]), ..Survey::default() }),
+    });
+    let claims = Claims::new(hosts, Vec::new());
+    let (clock, said) = (Clock::real(), Mutex::new(Vec::new()));
+    let left = claims.await_others(&run("r2"), &clock, |at_work| said.lock().unwrap().push(at_work.to_vec())).await;
+    let reset = AtWork { host: host("s1"), unit: "rke2flow-r1-0b-a2".to_owned(), resets: true };
+    let install = AtWork { host: host("s0"), unit: "rke2flow-r1-0a-a1".to_owned(), resets: false };
+    assert_eq!(left, [reset.clone()]);
+    assert_eq!(*said.lock().unwrap(), [vec![install, reset.clone()], vec![reset]]);
+    assert!(clock.elapsed() >= Duration::from_secs(150));
 }

@@ -20,13 +20,13 @@ pub use batch::{CronJob, CronJobSpec, Job, JobStatus};
 pub use budget::{DisruptionBudget, DisruptionBudgetSpec, DisruptionBudgetStatus, Requirement, Selector};
 pub use charts::{HelmChart, HelmChartSpec, HelmChartStatus};
 pub use fenced::{PodRef, Schedule, ScheduleSpec, VeleroEnd, VeleroJob, VeleroJobSpec, VeleroJobStatus};
-pub use pod::{
-    ClaimName, Container, ContainerMoment, ContainerState, ContainerStatus, EmptyDir, Pod, PodSpec, PodStatus,
-    PodVolume,
-};
 pub use guarded::{
     Endpoint, EndpointConditions, EndpointSlice, LonghornVolume, LonghornVolumeStatus, ServiceRef, Webhook,
     WebhookClient, WebhookConfiguration,
+};
+pub use pod::{
+    ClaimName, Container, ContainerMoment, ContainerState, ContainerStatus, EmptyDir, Pod, PodSpec, PodStatus,
+    PodVolume,
 };
 pub use storage::{Attachment, AttachmentSource, AttachmentSpec, ClaimRef, Csi, Volume, VolumeSpec};
 pub use upgrade::{UpgradePlan, UpgradePlanSpec, UpgradePlanStatus};
@@ -65,6 +65,8 @@ pub struct Owner {
     pub kind: String,
     /// Whether it makes another one when this one is gone.
     pub controller: bool,
+    /// Its name.
+    pub name: String,
 }
 
 impl Meta {
@@ -301,9 +303,22 @@ impl Workload {
 
     /// Why the rollout of a DaemonSet is not done; `None`: it is.
     pub fn daemon_set_lacks(&self) -> Option<String> {
-        let (status, wanted) = (&self.status, self.status.desired_number_scheduled);
-        let updated = if self.is_updated_by_hand() { wanted } else { status.updated_number_scheduled };
-        self.lacks(&[("updated", updated, wanted), ("available", status.number_available, wanted)])
+        self.daemon_set_lacks_beside(&[], &[])
+    }
+
+    /// The same without its pods on nodes that are lost: a DaemonSet wants one on every node that has an object.
+    pub fn daemon_set_lacks_beside(&self, pods: &[Pod], lost: &[String]) -> Option<String> {
+        let is_own = |owner: &Owner| owner.kind == "DaemonSet" && owner.name == self.metadata.name;
+        let gone = pods.iter().filter(|pod| lost.contains(&pod.spec.node_name));
+        let gone: Vec<&Pod> = gone.filter(|pod| pod.metadata.owner_references.iter().any(is_own)).collect();
+        // For a while after a restore they are still said to serve.
+        let ready = gone.iter().filter(|pod| pod.said_ready()).count() as i64;
+        let (status, wanted) = (&self.status, self.status.desired_number_scheduled - gone.len() as i64);
+        // Whether those that are gone are of the new template is not told: a DaemonSet without any must have them all.
+        let updated =
+            if gone.is_empty() { status.updated_number_scheduled } else { status.updated_number_scheduled.min(wanted) };
+        let updated = if self.is_updated_by_hand() { wanted } else { updated };
+        self.lacks(&[("updated", updated, wanted), ("available", status.number_available - ready, wanted)])
     }
 
     /// Then it has no rollout of its own: its pods are new when somebody has deleted the old ones.

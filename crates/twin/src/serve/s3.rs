@@ -26,7 +26,7 @@ use crate::world::log::Recorder;
 /// The largest body of one request.
 const BODY_BYTES: usize = 64 << 20;
 
-/// The one account of the endpoint.
+/// An account of the endpoint.
 #[derive(Clone)]
 pub struct Credentials {
     /// Access key id.
@@ -39,19 +39,25 @@ pub struct Credentials {
 pub struct S3Server {
     store: Arc<S3Store>,
     credentials: Credentials,
+    reader: Option<Credentials>,
     uploads: Uploads,
 }
 
 impl S3Server {
     /// An endpoint for this store, that this account may use.
     pub fn new(store: Arc<S3Store>, credentials: Credentials) -> Self {
-        Self { store, credentials, uploads: Uploads::default() }
+        Self { store, credentials, reader: None, uploads: Uploads::default() }
     }
 
     /// An endpoint without a twin around it, with one empty bucket.
     pub fn alone(bucket: &str, credentials: Credentials) -> Self {
         let recorder = Arc::new(Recorder::new(Clock::real()));
         Self::new(Arc::new(S3Store::new(bucket, recorder)), credentials)
+    }
+
+    /// A second account, that may read and change nothing.
+    pub fn with_reader(self, reader: Credentials) -> Self {
+        Self { reader: Some(reader), ..self }
     }
 
     /// Serves every connection of a listener for as long as this is awaited.
@@ -78,7 +84,7 @@ impl S3Server {
     }
 
     fn respond(&self, head: &http::request::Parts, body: Bytes) -> Result<Answer, S3Error> {
-        signature::verify(head, &body, &self.credentials, Timestamp::now())?;
+        self.check(head, &body)?;
         let path = signature::decode(head.uri.path());
         let query = Query::parse(head.uri.query().unwrap_or_default());
         let (bucket, key) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
@@ -96,6 +102,17 @@ impl S3Server {
             return self.uploads.respond(&self.store, head, (bucket, key), &query, body);
         }
         object::respond(&self.store, head, (bucket, key), body)
+    }
+
+    /// Whether one of the accounts has signed the request, and may do this.
+    fn check(&self, head: &http::request::Parts, body: &Bytes) -> Result<(), S3Error> {
+        let now = Timestamp::now();
+        match (signature::verify(head, body, &self.credentials, now), &self.reader) {
+            (Err(Refusal::UnknownKey), Some(reader)) => signature::verify(head, body, reader, now)?,
+            (verified, _) => return Ok(verified?),
+        }
+        let reads = matches!(head.method, Method::GET | Method::HEAD);
+        if reads { Ok(()) } else { Err(S3Error::AccessDenied) }
     }
 
     fn bucket(&self, method: &Method, bucket: &str, query: &Query, body: &[u8]) -> Result<Answer, S3Error> {
@@ -139,6 +156,7 @@ impl S3Server {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum S3Error {
     Signature(Refusal),
+    AccessDenied,
     NoSuchBucket,
     NoSuchKey,
     NoSuchUpload,
@@ -169,6 +187,7 @@ impl S3Error {
         let (status, code, message) = match self {
             S3Error::Signature(refusal) => return refusal.describe(),
             S3Error::InvalidArgument(what) => return (400, "InvalidArgument", format!("{what} is not valid")),
+            S3Error::AccessDenied => (403, "AccessDenied", "Access Denied."),
             S3Error::NoSuchBucket => (404, "NoSuchBucket", "the bucket does not exist"),
             S3Error::NoSuchKey => (404, "NoSuchKey", "the key does not exist"),
             S3Error::NoSuchUpload => {
