@@ -19,7 +19,7 @@ const CALL: Duration = Duration::from_secs(15);
 
 #[test]
 fn three_servers_and_three_agents_are_upgraded_through_the_controller_and_nothing_of_it_is_left() {
-    let Some(scene) = Scene::new("an upgrade through the system-upgrade-controller") else { return };
+    let Some(scene) = Scene::of("an upgrade through the system-upgrade-controller", 3, 3) else { return };
     data::write_before(&scene);
     let before = data::digest(&scene);
     install(&scene);

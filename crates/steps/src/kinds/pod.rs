@@ -116,4 +116,9 @@ pub struct ContainerMoment {
 impl Pod {
     /// The pods of kube-system.
     pub const SYSTEM: &str = "/api/v1/namespaces/kube-system/pods";
+
+    /// Whether it was last said to serve.
+    pub fn said_ready(&self) -> bool {
+        self.status.conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True")
+    }
 }
