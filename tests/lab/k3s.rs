@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::cluster;
 use crate::data;
 use crate::figures::within_budget;
-use crate::scene::{K3S_NEW, K3S_OLD, Scene};
+use crate::scene::{self, K3S_NEW, K3S_OLD, Scene};
 use crate::writes;
 
 /// What a person gave the unit: the installer would forget it.
@@ -23,7 +23,9 @@ fn k3s_is_upgraded_and_goes_back_with_its_data_and_keeps_the_flags_of_its_units(
     }
     data::write_before(&scene);
     let (before, keys) = (data::digest(&scene), data::keys(&scene));
-    let upgrade = scene.rke2flow(&["run", "upgrade.ron", "--set", &format!("version={K3S_NEW}"), "--yes"]).ends_with(0);
+    let upgrade = scene
+        .rke2flow(&["run", "upgrade.ron", "--set", &format!("version={K3S_NEW}"), "--waive", scene::OLD_ETCD, "--yes"])
+        .ends_with(0);
     eprintln!("upgrade {K3S_OLD} -> {K3S_NEW}: {:.1} s", upgrade.took.as_secs_f64());
     cluster::runs_version(&scene, K3S_NEW);
     for host in scene.servers() {

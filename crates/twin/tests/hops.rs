@@ -110,13 +110,14 @@ async fn failed_in_the_second_round() -> (Rehearsed, Rehearsal) {
     let (run, outcome) = rehearsed.run(RUN, &text, second).await;
     assert!(outcome.is_none(), "{outcome:?}");
     rehearsed.write("before-the-second-point");
-    let restart = Some(Stop::BeforeFirst("server-1: change RestartUnit"));
+    let restart = Some(Stop::BeforeFirst("server-2: change RestartUnit"));
     assert!(rehearsed.resume_until(&run, restart).await.is_none());
     rehearsed.write("after-the-second-point");
-    let host = Some(HostName::new("server-1").unwrap());
+    // The second to go: server-1 leads etcd since the first round, and goes last.
+    let host = Some(HostName::new("server-2").unwrap());
     rehearsed.twin.inject(Fault::UnitFails { host, change: "RestartUnit".to_owned(), stage: 0, times: 3 });
     let Some(Ok(Outcome::Failed { instances })) = rehearsed.resume(&run).await else { panic!("it did not fail") };
-    assert!(instances.iter().any(|(id, _)| id.to_string() == "servers-2/RestartUnit@server-1"), "{instances:?}");
+    assert!(instances.iter().any(|(id, _)| id.to_string() == "servers-2/RestartUnit@server-2"), "{instances:?}");
     (rehearsed, run)
 }
 
