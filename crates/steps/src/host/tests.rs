@@ -406,7 +406,7 @@ async fn what_another_run_has_begun_is_waited_for_and_what_does_not_end_is_named
     let left = claims.await_others(&run("r2"), &clock, |at_work| said.lock().unwrap().push(at_work.to_vec())).await;
     let reset = AtWork { host: host("s1"), unit: "rke2flow-r1-0b-a2".to_owned(), resets: true };
     let install = AtWork { host: host("s0"), unit: "rke2flow-r1-0a-a1".to_owned(), resets: false };
-    assert_eq!(left, [reset.clone()]);
+    assert_eq!(left, std::slice::from_ref(&reset));
     assert_eq!(*said.lock().unwrap(), [vec![install, reset.clone()], vec![reset]]);
     assert!(clock.elapsed() >= Duration::from_secs(150));
 }

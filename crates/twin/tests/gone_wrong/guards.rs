@@ -99,6 +99,7 @@ fn kubelet(name: &str, version: &str) -> Tamper {
 /// Worlds that are wrong: every check has at least one, and each is wrong for its check.
 fn wrong() -> Vec<Case> {
     let mut cases = of_hosts();
+    cases.extend(of_certificates());
     cases.extend(of_etcd_and_versions());
     cases.extend(of_objects());
     cases.extend(of_backups());
@@ -159,6 +160,17 @@ fn of_hosts() -> Vec<Case> {
             ["rebootmgr.service", "systemctl stop rebootmgr.service"],
             vec![estate("agent-0", units("rebootmgr.service"))],
         ),
+    ]
+}
+
+fn of_certificates() -> Vec<Case> {
+    use Outcome::{Fail, Warn};
+    let one = |change: fn(&mut Estate)| {
+        let mut changed = right();
+        change(&mut changed);
+        vec![estate("server-1", changed)]
+    };
+    vec![
         case(
             Check::Certificates,
             Fail,
