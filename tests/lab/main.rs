@@ -22,7 +22,6 @@ mod rebuild;
 mod rollback;
 mod scene;
 mod single;
-mod suc;
 mod upload;
 mod variants;
 mod watch;
